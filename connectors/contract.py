@@ -1,0 +1,258 @@
+"""What a connector's author implements. This page is the whole contract.
+
+A connector is one module with one declaration, found by entry point (group ``leadledger.connectors``)::
+
+    CONNECTOR = Connector(
+        type="acme_shop",
+        options=Options,             # a pydantic model: the `options:` of the YAML, secrets as SecretStr
+        mapping="vendors/acme.yaml", # from raw to canonical records, a resource of the connector's package
+        streams=(Stream("orders", overlap=timedelta(minutes=10)),),
+        source=AcmeShop,             # called as AcmeShop(options, context): can be read from
+        destination=None,            # or a class that can be written to
+    )
+
+A source yields pages of raw records and says after each page from where it could go on; storing, dropping
+doubles, mapping, retrying, pacing and logging are shared and not the author's work.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from zoneinfo import ZoneInfo
+
+import pydantic
+
+if TYPE_CHECKING:
+    from connectors.http import Http, HttpSettings
+
+
+def nothing() -> Mapping[str, Any]:
+    """An empty mapping that nobody can fill."""
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One kind of record of a source.
+
+    Attributes
+    ----------
+    name : the design's word: leads, touches, campaigns, spend, orders, refunds, products, contacts,
+        stage_changes, owners; a ``files`` connector names its own.
+    overlap : how far before the cursor the next run starts again. Never zero for a stream with a cursor:
+        wide enough for the vendor's late and restated data.
+    after : streams of the same connector that must be finished first in a run.
+    full : read whole at every run (no cursor is kept); ``snapshot`` records that a complete read of the
+        window no longer shows are taken as gone.
+    snapshot : every read of this stream is complete for its window, so what is missing was withdrawn.
+    """
+
+    name: str
+    overlap: timedelta = timedelta(minutes=5)
+    after: tuple[str, ...] = ()
+    full: bool = False
+    snapshot: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a stream goes on.
+
+    `at` is the highest time (UTC) up to which everything is known to have been read; `state` is whatever
+    else the source needs (JSON types only).
+    """
+
+    at: datetime | None = None
+    state: Mapping[str, Any] = field(default_factory=nothing)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What to read: `since` inclusive (overlap already taken off), `until` exclusive, both UTC and aware.
+
+    `cursor` is the stored cursor as it is (None at a first run or in a backfill).
+    """
+
+    since: datetime
+    until: datetime
+    cursor: Cursor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RawRecord:
+    """One item as the vendor sent it.
+
+    Attributes
+    ----------
+    external_id : unique in its connector and stream, the same at every read.
+    body : the item's bytes exactly as they stood in the answer.
+    version : the vendor's own time of the last change, if it has one; an older one never overwrites a newer.
+    context : what the mapping needs and the item itself does not hold (the id of its parent, say);
+        JSON types only, addressed as ``$.name`` in a mapping.
+    deleted : the vendor says that the record is gone.
+    """
+
+    external_id: str
+    body: bytes
+    version: datetime | None = None
+    context: Mapping[str, Any] = field(default_factory=nothing)
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Records that are committed together.
+
+    Attributes
+    ----------
+    records : at most some thousands; memory is bounded by a page.
+    cursor : from where a run may go on once this page is committed, or None to leave the cursor where it
+        is. In a stream sorted by its cursor that is the last value; in any other only the last page of a
+        complete read may set it.
+    said : the vendor's own count of the records of this read, once known.
+    """
+
+    records: Sequence[RawRecord]
+    cursor: Cursor | None = None
+    said: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of an online check: what was tried, whether it works, and what to do if not."""
+
+    what: str
+    ok: bool
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlItem:
+    """One order as the shop shows it now, for the control total. `total` is the vendor's decimal text."""
+
+    external_id: str
+    status: str
+    currency: str
+    total: str
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a connector is given besides its options.
+
+    `zone` is the workspace's time zone, `folder` the config file's folder (relative paths start there).
+    `http(settings)` makes the shared client: one a connector, closed by the caller of the connector.
+    """
+
+    name: str
+    zone: ZoneInfo
+    folder: Path
+    http: HttpFactory
+
+
+class HttpFactory(Protocol):
+    def __call__(self, settings: HttpSettings) -> Http: ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Can be read from."""
+
+    def read(self, stream: str, window: Window) -> Iterator[Page]:
+        """Yield the records of `stream` that changed within `window`, page by page.
+
+        Raises a `connectors.errors.ConnectorError` when it cannot go on.
+        """
+        ...
+
+    def check(self) -> list[Finding]:
+        """Try the credential and each scope that is needed, writing nothing."""
+        ...
+
+
+@runtime_checkable
+class Auditable(Protocol):
+    """A shop that can show its orders by another road than the order stream."""
+
+    def control_items(self, since: datetime, until: datetime) -> Iterator[ControlItem]:
+        """Every order created within the window, whatever its status."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """The desired state of one record at a destination.
+
+    `key` is ours and comes back in the outcome. `fields` holds all that we own there (the vendor's names,
+    wire text); a field without a value is absent: no value never overwrites one. `changed` names those that
+    differ from what was last accepted.
+    """
+
+    key: str
+    email: str
+    remote_id: str | None
+    fields: Mapping[str, str]
+    changed: frozenset[str]
+    accepted: Mapping[str, str] = field(default_factory=nothing)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call as it will be sent, without credentials."""
+
+    method: str
+    path: str
+    body: Mapping[str, Any] | None
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one upsert. `shown` is what the destination says it holds now, for the fields sent."""
+
+    key: str
+    status: Literal["accepted", "refused", "retry"]
+    remote_id: str | None = None
+    shown: Mapping[str, str] = field(default_factory=nothing)
+    reason: str = ""
+
+
+@runtime_checkable
+class Destination(Protocol):
+    """Can be written to."""
+
+    batch_size: int
+
+    def prepare(self, fields: Sequence[str]) -> None:
+        """Make what must exist before the first write (own properties); repeating it does nothing."""
+        ...
+
+    def plan(self, batch: Sequence[Upsert]) -> list[Request]:
+        """The calls that `write` would make for this batch, exactly. Does no I/O."""
+        ...
+
+    def write(self, batch: Sequence[Upsert]) -> list[Outcome]:
+        """Send the batch; one outcome for every upsert, whatever the status of the call."""
+        ...
+
+    def check(self) -> list[Finding]: ...
+
+
+@dataclass(frozen=True)
+class Connector:
+    """The declaration that makes a module a connector (see the top of this page)."""
+
+    type: str
+    options: builtins.type[pydantic.BaseModel]
+    streams: tuple[Stream, ...] = ()
+    source: Any = None
+    destination: Any = None
+    mapping: str | None = None
+    package: str = field(default="mappings")
+    description: str = ""

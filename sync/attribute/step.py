@@ -1,0 +1,79 @@
+"""The attribution: orders that changed, or whose person's touches did → credits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from sync.attribute import campaigns, rules, store
+from sync.funnel.store import known_campaigns
+from sync.ledger import accounts
+from sync.store import canonical
+
+BATCH = 5_000
+
+
+def attribute(connection: Connection, policy: rules.Policy) -> int:
+    """Take one batch of orders; returns how many it took (0: nothing is left to do)."""
+    taken = canonical.take(connection, step="attribute", kinds=["order"], limit=BATCH)
+    if not taken:
+        return 0
+    refs = [(row.connector, row.ref) for row in taken]
+    orders = store.read_orders(connection, refs)
+    sold = {ref: row for ref, row in orders.items() if is_sale(row.status, policy)}
+    persons = sorted({row.person_id for row in sold.values() if row.person_id})
+    touches = store.read_touches(connection, persons)
+    leads = store.persons_with_leads(connection, persons)
+    known = campaigns.lookup(known_campaigns(connection))
+    made = {}
+    for ref, row in sold.items():
+        revenue = revenue_minor(row, policy)
+        found = rules.attribute(
+            revenue,
+            row.occurred_at,
+            touchpoints(touches.get(row.person_id, ()), known),
+            policy,
+            has_lead=row.person_id in leads,
+            has_identity=row.identified,
+        )
+        made[ref] = (row.person_id, revenue, [(accounts.of_credit(c), c) for c in found])
+    store.replace_credits(connection, refs, made, policy_version=policy.version)
+    by_connector: dict[str, list[str]] = {}
+    for connector, order_id in refs:
+        by_connector.setdefault(connector, []).append(order_id)
+    for connector, order_ids in by_connector.items():
+        canonical.note(connection, step="book", kind="order", connector=connector, refs=order_ids)
+    return len(taken)
+
+
+def is_sale(status: str, policy: rules.Policy) -> bool:
+    """A refunded order was a sale; what was given back is booked by its refunds, never by its status."""
+    return status in policy.paid_statuses or status == "refunded"
+
+
+def revenue_minor(order: Any, policy: rules.Policy) -> int:
+    """What of the order's gross total counts as revenue, in minor units."""
+    amount: int = order.total_minor
+    if not policy.tax_included:
+        amount -= order.tax_minor
+    if not policy.shipping_included:
+        amount -= order.shipping_minor
+        if policy.tax_included:
+            amount -= order.shipping_tax_minor
+    return amount
+
+
+def touchpoints(rows: Sequence[Any], known: campaigns.Lookup) -> list[rules.Touchpoint]:
+    return [
+        rules.Touchpoint(
+            connector=row.connector,
+            id=row.external_id,
+            at=row.occurred_at,
+            kind=row.kind,
+            campaign=campaigns.key_of(row, known),
+            direct=bool(row.direct),
+        )
+        for row in rows
+    ]

@@ -1,0 +1,166 @@
+"""The attribution's SQL: orders with their persons' touches, credits, policies."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection
+
+from sync.attribute import rules
+from sync.store import db
+from sync.store.tables import CANONICAL, attributions, credits, members, policies, sightings
+
+Ref = tuple[str, str]  # connector, order id
+
+
+def _texts(values: Iterable[str]) -> sa.ColumnElement[Any]:
+    return sa.cast(list(values), postgresql.ARRAY(sa.Text))
+
+
+def named(table: Any, refs: Sequence[Ref], *, id_column: str = "external_id") -> sa.ColumnElement[bool]:
+    """The rows of `table` that `refs` (connector, id) name."""
+    pairs = sa.func.unnest(_texts(r[0] for r in refs), _texts(r[1] for r in refs)).table_valued("connector", "id").render_derived()
+    return sa.tuple_(table.c.connector, table.c[id_column]).in_(sa.select(pairs.c.connector, pairs.c.id))
+
+
+def read_orders(connection: Connection, refs: Sequence[Ref]) -> dict[Ref, sa.Row[Any]]:
+    """The orders that exist, each with its person and whether it shows any identity key at all."""
+    order = CANONICAL["order"]
+    identified = sa.exists().where(
+        sightings.c.kind == "order",
+        sightings.c.connector == order.c.connector,
+        sightings.c.external_id == order.c.external_id,
+    )
+    rows = connection.execute(
+        sa.select(order, members.c.person_id, identified.label("identified"))
+        .join(
+            members,
+            sa.and_(
+                members.c.kind == "order",
+                members.c.connector == order.c.connector,
+                members.c.external_id == order.c.external_id,
+            ),
+            isouter=True,
+        )
+        .where(named(order, refs))
+    )
+    return {(r.connector, r.external_id): r for r in rows}
+
+
+def read_touches(connection: Connection, person_ids: Sequence[str]) -> dict[str, list[Any]]:
+    touch = CANONICAL["touch"]
+    rows = connection.execute(
+        sa.select(
+            members.c.person_id,
+            touch.c.connector,
+            touch.c.external_id,
+            touch.c.occurred_at,
+            touch.c.kind,
+            touch.c.direct,
+            touch.c.campaign_id,
+            touch.c.campaign_name,
+            touch.c.utm_source,
+            touch.c.utm_campaign,
+            touch.c.utm_id,
+        )
+        .join(
+            members,
+            sa.and_(
+                members.c.kind == "touch",
+                members.c.connector == touch.c.connector,
+                members.c.external_id == touch.c.external_id,
+            ),
+        )
+        .where(members.c.person_id == sa.any_(_texts(person_ids)))
+    )
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        found.setdefault(row.person_id, []).append(row)
+    return found
+
+
+def persons_with_leads(connection: Connection, person_ids: Sequence[str]) -> set[str]:
+    return set(
+        connection.execute(
+            sa.select(members.c.person_id)
+            .distinct()
+            .where(members.c.kind == "lead", members.c.person_id == sa.any_(_texts(person_ids)))
+        ).scalars()
+    )
+
+
+def replace_credits(
+    connection: Connection,
+    refs: Sequence[Ref],
+    made: Mapping[Ref, tuple[str | None, int, Sequence[tuple[str, rules.Credit]]]],
+    *,
+    policy_version: int,
+) -> None:
+    """Make the credits of these orders exactly `made`: by order its person, its revenue and its credits, each
+    with the account it is booked to. An order that is not in `made` has none."""
+    connection.execute(sa.delete(attributions).where(named(attributions, refs, id_column="order_id")))
+    connection.execute(sa.delete(credits).where(named(credits, refs, id_column="order_id")))
+    db.copy_rows(
+        connection,
+        "attributions",
+        [c.name for c in attributions.c],
+        (
+            (connector, order_id, person, policy_version, revenue)
+            for (connector, order_id), (person, revenue, _) in made.items()
+        ),
+    )
+    db.copy_rows(
+        connection,
+        "credits",
+        [c.name for c in credits.c],
+        (
+            (
+                connector,
+                order_id,
+                line,
+                account,
+                credit.campaign,
+                credit.reason,
+                credit.touch.connector if credit.touch else None,
+                credit.touch.id if credit.touch else None,
+                credit.amount_minor,
+            )
+            for (connector, order_id), (_, _, shares) in made.items()
+            for line, (account, credit) in enumerate(shares)
+        ),
+    )
+
+
+def current_policy(connection: Connection, body: Mapping[str, Any], *, now: datetime) -> tuple[int, bool]:
+    """The version of the policy `body` (JSON types); a body that was not in force becomes a new version.
+
+    Returns (version, whether it is new). Policies are never changed or dropped: credits name them.
+    """
+    db.lock_transaction(connection, "policy")
+    digest = hashlib.sha256(msgspec.json.encode(body, order="sorted")).digest()
+    last = connection.execute(
+        sa.select(policies.c.version, policies.c.sha256).order_by(policies.c.version.desc()).limit(1)
+    ).first()
+    if last is not None and bytes(last.sha256) == digest:
+        return last.version, False
+    version = (last.version if last else 0) + 1
+    connection.execute(
+        sa.insert(policies).values(version=version, body=dict(body), sha256=digest, valid_from=now)
+    )
+    return version, True
+
+
+def note_all_orders(connection: Connection) -> int:
+    """Name every order for attribution: the policy changed."""
+    return connection.execute(
+        sa.text(
+            "INSERT INTO pending (step, kind, connector, ref)"
+            " SELECT 'attribute', 'order', connector, external_id FROM orders"
+        )
+    ).rowcount

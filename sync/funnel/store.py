@@ -1,0 +1,193 @@
+"""The funnel's SQL: the facts of persons, their stage events and journeys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection
+
+from sync.funnel import rules
+from sync.store import db
+from sync.store.tables import CANONICAL, journeys, members, stage_events
+
+_TIMES = {
+    "lead": "occurred_at",
+    "touch": "occurred_at",
+    "order": "occurred_at",
+    "stage_change": "occurred_at",
+    "contact": "modified_at",
+}
+# Five minutes: how far our clock and the CRM's may stand apart.
+_NOT_OWN_WRITE = sa.text(
+    """
+    NOT (stage_changes.by_api AND EXISTS (
+        SELECT FROM deliveries d
+         WHERE d.destination = stage_changes.connector AND d.remote_id = stage_changes.crm_id
+           AND stage_changes.occurred_at BETWEEN d.sent_at - interval '5 minutes'
+                                             AND d.answered_at + interval '5 minutes'
+           AND EXISTS (SELECT FROM jsonb_each_text(d.sent) f WHERE f.value = stage_changes.value)))
+    """
+)
+
+
+def _texts(values: Iterable[str]) -> sa.ColumnElement[Any]:
+    return sa.cast(list(values), postgresql.ARRAY(sa.Text))
+
+
+def read_facts(
+    connection: Connection, person_ids: Sequence[str], *, kinds: Iterable[str], paid: Sequence[str]
+) -> dict[str, list[rules.Fact]]:
+    """The facts of each person, of the kinds that the rules ask for. Orders: only paid ones.
+
+    A change of stage that is our own write coming back (a program made it, of a value that we sent to that
+    record at that time) is no fact.
+    """
+    facts: dict[str, list[rules.Fact]] = {person: [] for person in person_ids}
+    who = _owners(connection)
+    for kind in sorted({"lead", *kinds}):
+        table = CANONICAL[kind]
+        at = table.c[_TIMES[kind]]
+        statement = (
+            sa.select(members.c.person_id, table)
+            .join(
+                members,
+                sa.and_(
+                    members.c.kind == kind,
+                    members.c.connector == table.c.connector,
+                    members.c.external_id == table.c.external_id,
+                ),
+            )
+            .where(members.c.person_id == sa.any_(_texts(person_ids)), at.is_not(None))
+        )
+        if kind == "order":
+            statement = statement.where(table.c.status == sa.any_(_texts([*paid, "refunded"])))
+        if kind == "stage_change":
+            statement = statement.where(_NOT_OWN_WRITE)
+        for found in connection.execute(statement).mappings():
+            row: dict[str, Any] = dict(found)
+            facts[row["person_id"]].append(
+                rules.Fact(
+                    kind=kind,
+                    connector=row["connector"],
+                    id=row["external_id"],
+                    at=row[at.name],
+                    values=row,
+                    who=_who(kind, row, who),
+                )
+            )
+    return facts
+
+
+def _owners(connection: Connection) -> dict[tuple[str, str], str]:
+    owner = CANONICAL["owner"]
+    rows = connection.execute(
+        sa.select(owner.c.connector, owner.c.external_id, owner.c.name, owner.c.owner_id)
+    )
+    return {(r.connector, r.external_id): r.name or r.external_id for r in rows}
+
+
+def _who(kind: str, row: Mapping[str, Any], owners: Mapping[tuple[str, str], str]) -> str | None:
+    if kind == "stage_change":
+        named = row["who"]
+        return str(owners.get((row["connector"], named), named) if named else row["connector"])
+    return str(row["connector"])
+
+
+def replace(
+    connection: Connection,
+    events: Mapping[str, Sequence[rules.Event]],
+    summaries: Mapping[str, tuple[rules.Journey, str | None]],
+) -> set[str]:
+    """Make the stage events and journeys of these persons exactly these; returns whose journey changed."""
+    persons = sorted(events)
+    before = {
+        row.person_id: tuple(row)
+        for row in connection.execute(
+            sa.select(journeys).where(journeys.c.person_id == sa.any_(_texts(persons)))
+        )
+    }
+    connection.execute(sa.delete(stage_events).where(stage_events.c.person_id == sa.any_(_texts(persons))))
+    connection.execute(sa.delete(journeys).where(journeys.c.person_id == sa.any_(_texts(persons))))
+    db.copy_rows(
+        connection,
+        "stage_events",
+        [c.name for c in stage_events.c],
+        (
+            (
+                person,
+                seq,
+                e.stage,
+                e.at,
+                e.who,
+                e.why,
+                e.reason,
+                e.fact.kind,
+                e.fact.connector,
+                e.fact.id,
+            )
+            for person in persons
+            for seq, e in enumerate(events[person])
+        ),
+    )
+    now = {
+        person: (
+            person,
+            j.stage,
+            campaign,
+            j.lead_at,
+            j.reached.get("mql"),
+            j.reached.get("sql"),
+            j.reached.get("won"),
+            j.reached.get("rejected"),
+            j.rejected_reason,
+            j.reached.get("lost"),
+            j.reached.get("recycled"),
+        )
+        for person, (j, campaign) in summaries.items()
+    }
+    db.copy_rows(connection, "journeys", [c.name for c in journeys.c], (now[p] for p in sorted(now)))
+    return {p for p in persons if before.get(p) != now.get(p)}
+
+
+def read_campaigned(connection: Connection, person_ids: Sequence[str]) -> dict[str, list[Any]]:
+    """The leads and touches of each person with what they say about a campaign, oldest first."""
+    found: dict[str, list[Any]] = {}
+    for kind in ("lead", "touch"):
+        table = CANONICAL[kind]
+        rows = connection.execute(
+            sa.select(
+                members.c.person_id,
+                sa.literal(kind).label("kind"),
+                table.c.connector,
+                table.c.external_id,
+                table.c.occurred_at,
+                table.c.campaign_id,
+                table.c.campaign_name,
+                table.c.utm_source,
+                table.c.utm_campaign,
+                table.c.utm_id,
+            )
+            .join(
+                members,
+                sa.and_(
+                    members.c.kind == kind,
+                    members.c.connector == table.c.connector,
+                    members.c.external_id == table.c.external_id,
+                ),
+            )
+            .where(members.c.person_id == sa.any_(_texts(person_ids)))
+        )
+        for row in rows:
+            found.setdefault(row.person_id, []).append(row)
+    for rows_of in found.values():
+        rows_of.sort(key=lambda r: (r.occurred_at, r.kind, r.connector, r.external_id))
+    return found
+
+
+def known_campaigns(connection: Connection) -> list[tuple[str, str, str]]:
+    campaign = CANONICAL["campaign"]
+    rows = connection.execute(sa.select(campaign.c.connector, campaign.c.external_id, campaign.c.name))
+    return [(r.connector, r.external_id, r.name) for r in rows]

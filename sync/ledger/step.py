@@ -1,0 +1,170 @@
+"""The booking: orders and spend whose desired entries may have changed → journal entries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy.engine import Connection
+
+from mappings.currencies import exponent
+from sync.attribute.rules import Policy
+from sync.attribute.step import is_sale
+from sync.attribute.store import Ref
+from sync.ledger import rules, store
+from sync.store import canonical
+
+BATCH = 5_000
+AUTHOR = "leadledger"
+
+
+def book(connection: Connection, policy: Policy, *, zone: ZoneInfo, now: datetime) -> int:
+    """Take one batch of orders and spend rows; returns how many it took (0: nothing is left to do)."""
+    store.lock(connection)
+    taken = canonical.take(connection, step="book", kinds=["order", "spend"], limit=BATCH)
+    if not taken:
+        return 0
+    orders = [(row.connector, row.ref) for row in taken if row.kind == "order"]
+    spends = [(row.connector, row.ref) for row in taken if row.kind == "spend"]
+    sold = plan_orders(connection, orders, policy, now=now)
+    spent = plan_spend(connection, spends, zone=zone)
+    drafts = [*sold.drafts, *spent.drafts]
+    if drafts:
+        store.append(
+            connection,
+            drafts,
+            generations=sold.generations | spent.generations,
+            zone=zone,
+            booked_at=now,
+            author=AUTHOR,
+        )
+    booked = {subject for subject, _ in drafts}
+    found = store.read_attributions(
+        connection, [ref for ref in orders if (ref[0], f"order:{ref[1]}") in booked]
+    )
+    persons = sorted({row.person_id for row in found.values() if row.person_id})
+    canonical.note(connection, step="push", kind="person", refs=persons)
+    return len(taken)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Entries still to be booked, each with its subject, and how many entries each part has had so far."""
+
+    drafts: list[tuple[Ref, rules.Draft]]
+    generations: dict[tuple[str, str, str], int]
+
+
+def plan_orders(connection: Connection, refs: Sequence[Ref], policy: Policy, *, now: datetime) -> Planned:
+    """The orders' entries still to be booked. Writes nothing, so that `verify` asks the same question."""
+    if not refs:
+        return Planned([], {})
+    subjects = {ref: (ref[0], f"order:{ref[1]}") for ref in refs}
+    live, generations = store.read_live(connection, list(subjects.values()))
+    orders = store.read_orders(connection, refs)
+    refunds = store.read_refunds(connection, refs)
+    credits = store.read_credits(connection, refs)
+    versions = store.read_attributions(connection, refs)
+    drafts: list[tuple[Ref, rules.Draft]] = []
+    for ref in sorted(refs, key=lambda r: (_when(orders.get(r)), r)):
+        order, in_force = orders.get(ref), live.get(subjects[ref], [])
+        sale = _sale(order, credits.get(ref, []), versions.get(ref), policy)
+        if sale is not None:
+            sale = _settled(sale, in_force, policy, now)
+        given_back = [_refund(row, sale) for row in refunds.get(ref, [])] if sale else []
+        wanted = rules.desired(sale, given_back)
+        missing = rules.corrections(in_force, wanted, why_gone=_why_gone(order))
+        drafts += [(subjects[ref], draft) for draft in missing]
+    return Planned(drafts, generations)
+
+
+def _when(order: Any) -> float:
+    return order.occurred_at.timestamp() if order is not None else 0.0
+
+
+def _why_gone(order: Any) -> str:
+    if order is None:
+        return "the shop no longer has the order"
+    return f"the shop set the order to {order.status}"
+
+
+def _sale(order: Any, credits: list[tuple[str, int]], attributed: Any, policy: Policy) -> rules.Sale | None:
+    if order is None or attributed is None or not is_sale(order.status, policy):
+        return None
+    return rules.Sale(
+        connector=order.connector,
+        currency=order.currency,
+        happened_at=order.occurred_at,
+        gross=order.total_minor,
+        tax=_tax(order, policy),
+        shipping=0 if policy.shipping_included else _shipping(order, policy),
+        credits=credits,
+        policy_version=attributed.policy_version,
+        evidence_id=order.evidence_id,
+        evidence_sha256=bytes(order.sha256),
+    )
+
+
+def _tax(order: Any, policy: Policy) -> int:
+    return 0 if policy.tax_included else int(order.tax_minor)
+
+
+def _shipping(order: Any, policy: Policy) -> int:
+    tax = order.shipping_tax_minor if policy.tax_included else 0
+    return int(order.shipping_minor + tax)
+
+
+def _settled(sale: rules.Sale, in_force: Sequence[rules.Live], policy: Policy, now: datetime) -> rules.Sale:
+    """A settled order keeps the credits it has: later evidence no longer moves them."""
+    entry = next((e for e in in_force if e.part == "sale"), None)
+    if entry is None or policy.settle_after_days is None:
+        return sale
+    settles = max(sale.happened_at, entry.first_booked_at) + timedelta(days=policy.settle_after_days)
+    if now < settles:
+        return sale
+    return rules.keep_credits(sale, entry)
+
+
+def _refund(row: Any, sale: rules.Sale) -> rules.Refund:
+    digits = exponent(sale.currency)
+    return rules.Refund(
+        id=row.external_id,
+        happened_at=row.occurred_at,
+        amount=rules.minor(row.amount, digits),
+        tax=None if row.tax is None else rules.minor(row.tax, digits),
+        shipping=None if row.shipping is None else rules.minor(row.shipping, digits),
+        reason=row.reason,
+        evidence_id=row.evidence_id,
+        evidence_sha256=bytes(row.sha256),
+    )
+
+
+def plan_spend(connection: Connection, refs: Sequence[Ref], *, zone: ZoneInfo) -> Planned:
+    """The entries of spend rows still to be booked. The day is booked at its noon in the workspace's zone."""
+    if not refs:
+        return Planned([], {})
+    subjects = {ref: (ref[0], f"spend:{ref[1]}") for ref in refs}
+    live, generations = store.read_live(connection, list(subjects.values()))
+    rows = store.read_spend(connection, refs)
+    drafts: list[tuple[Ref, rules.Draft]] = []
+    for ref in sorted(refs):
+        row = rows.get(ref)
+        wanted = (
+            rules.spend(
+                connector=row.connector,
+                campaign_id=row.campaign_id,
+                amount=row.amount_minor,
+                currency=row.currency,
+                happened_at=datetime.combine(row.day, time(12), zone),
+                evidence_id=row.evidence_id,
+                evidence_sha256=bytes(row.sha256),
+            )
+            if row is not None
+            else []
+        )
+        missing = rules.corrections(live.get(subjects[ref], []), wanted, why_gone="the platform withdrew it")
+        drafts += [(subjects[ref], draft) for draft in missing]
+    return Planned(drafts, generations)

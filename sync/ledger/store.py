@@ -1,0 +1,207 @@
+"""The journal's SQL. Entries are only ever inserted, under one lock, each sealed to the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync.attribute.store import Ref, named
+from sync.ledger import rules
+from sync.store import db
+from sync.store.tables import CANONICAL, attributions, credits, entries, evidence, postings
+
+ENTRY_COLUMNS = tuple(c.name for c in entries.c)
+SEALED_COLUMNS = tuple(c for c in ENTRY_COLUMNS if c not in ("prev_hash", "hash"))
+
+
+def head(connection: Connection) -> tuple[int, bytes]:
+    """The last entry's id and hash; (0, 32 zero bytes) for an empty journal."""
+    row = connection.execute(
+        sa.select(entries.c.id, entries.c.hash).order_by(entries.c.id.desc()).limit(1)
+    ).first()
+    return (row.id, bytes(row.hash)) if row else (0, rules.GENESIS)
+
+
+_LIVE = sa.text(
+    """
+    WITH named AS (
+        SELECT * FROM unnest(CAST(:connectors AS text[]), CAST(:subjects AS text[])) AS n (connector, subject)
+    ), mine AS (
+        SELECT e.*, min(e.booked_at) OVER (PARTITION BY e.connector, e.subject, e.part) AS first_booked_at,
+               count(*) FILTER (WHERE e.reverses IS NULL)
+                   OVER (PARTITION BY e.connector, e.subject, e.part) AS generations
+          FROM entries e JOIN named USING (connector, subject)
+    )
+    SELECT m.id, m.connector, m.subject, m.kind, m.part, m.currency, m.happened_at, m.policy_version,
+           m.first_booked_at, m.generations,
+           (m.reverses IS NULL AND NOT EXISTS (SELECT FROM entries r WHERE r.reverses = m.id)) AS live,
+           (SELECT array_agg(p.account ORDER BY p.line) FROM postings p WHERE p.entry_id = m.id) AS accounts,
+           (SELECT array_agg(p.amount_minor ORDER BY p.line) FROM postings p WHERE p.entry_id = m.id) AS amounts
+      FROM mine m WHERE m.reverses IS NULL
+     ORDER BY m.id
+    """
+)
+
+
+def read_live(
+    connection: Connection, subjects: Sequence[Ref]
+) -> tuple[dict[Ref, list[rules.Live]], dict[tuple[str, str, str], int]]:
+    """What is in force for each subject (connector, ``order:ID`` or ``spend:ID``), oldest first, and how many
+    entries each of its parts has had so far."""
+    live: dict[Ref, list[rules.Live]] = {}
+    generations: dict[tuple[str, str, str], int] = {}
+    rows = connection.execute(
+        _LIVE, {"connectors": [s[0] for s in subjects], "subjects": [s[1] for s in subjects]}
+    )
+    for row in rows:
+        generations[(row.connector, row.subject, row.part)] = row.generations
+        if row.live:
+            live.setdefault((row.connector, row.subject), []).append(
+                rules.Live(
+                    id=row.id,
+                    kind=row.kind,
+                    part=row.part,
+                    currency=row.currency,
+                    happened_at=row.happened_at,
+                    postings=tuple(zip(row.accounts, row.amounts, strict=True)),
+                    policy_version=row.policy_version,
+                    first_booked_at=row.first_booked_at,
+                )
+            )
+    return live, generations
+
+
+def read_credits(connection: Connection, refs: Sequence[Ref]) -> dict[Ref, list[tuple[str, int]]]:
+    rows = connection.execute(
+        sa.select(credits.c.connector, credits.c.order_id, credits.c.account, credits.c.amount_minor)
+        .where(named(credits, refs, id_column="order_id"))
+        .order_by(credits.c.connector, credits.c.order_id, credits.c.line)
+    )
+    found: dict[Ref, list[tuple[str, int]]] = {}
+    for row in rows:
+        found.setdefault((row.connector, row.order_id), []).append((row.account, row.amount_minor))
+    return found
+
+
+def read_attributions(connection: Connection, refs: Sequence[Ref]) -> dict[Ref, sa.Row[Any]]:
+    rows = connection.execute(sa.select(attributions).where(named(attributions, refs, id_column="order_id")))
+    return {(r.connector, r.order_id): r for r in rows}
+
+
+def _with_evidence(kind: str) -> sa.Select[Any]:
+    table = CANONICAL[kind]
+    return sa.select(table, evidence.c.sha256).join(evidence, evidence.c.id == table.c.evidence_id)
+
+
+def read_orders(connection: Connection, refs: Sequence[Ref]) -> dict[Ref, sa.Row[Any]]:
+    rows = connection.execute(_with_evidence("order").where(named(CANONICAL["order"], refs)))
+    return {(r.connector, r.external_id): r for r in rows}
+
+
+def read_refunds(connection: Connection, refs: Sequence[Ref]) -> dict[Ref, list[sa.Row[Any]]]:
+    table = CANONICAL["refund"]
+    found: dict[Ref, list[sa.Row[Any]]] = {}
+    for row in connection.execute(_with_evidence("refund").where(named(table, refs, id_column="order_id"))):
+        found.setdefault((row.connector, row.order_id), []).append(row)
+    return found
+
+
+def read_spend(connection: Connection, refs: Sequence[Ref]) -> dict[Ref, sa.Row[Any]]:
+    rows = connection.execute(_with_evidence("spend").where(named(CANONICAL["spend"], refs)))
+    return {(r.connector, r.external_id): r for r in rows}
+
+
+def append(
+    connection: Connection,
+    drafts: Sequence[tuple[Ref, rules.Draft]],
+    *,
+    generations: Mapping[tuple[str, str, str], int],
+    zone: ZoneInfo,
+    booked_at: datetime,
+    author: str,
+) -> int:
+    """Book `drafts` ((connector, subject), draft) in this order; returns how many.
+
+    The caller holds the journal's lock (`lock`) since before it read what is in force.
+    """
+    last_id, last_hash = head(connection)
+    had = dict(generations)
+    sealed: list[rules.Sealed] = []
+    for (connector, subject), draft in drafts:
+        part = (connector, subject, draft.part)
+        if draft.reverses is None:
+            generation = had[part] = had.get(part, 0) + 1
+        else:
+            generation = had[part]
+        last_id += 1
+        fields = {
+            "id": last_id,
+            "kind": draft.kind,
+            "connector": connector,
+            "subject": subject,
+            "part": draft.part,
+            "generation": generation,
+            "currency": draft.currency,
+            "happened_at": draft.happened_at,
+            "business_day": draft.happened_at.astimezone(zone).date(),
+            "booked_at": booked_at,
+            "policy_version": draft.policy_version,
+            "reason": draft.reason,
+            "author": author,
+            "reverses": draft.reverses,
+            "evidence_id": draft.evidence_id,
+            "evidence_sha256": draft.evidence_sha256,
+        }
+        rules.tidy(dict(draft.postings))
+        entry = rules.seal(fields, draft.postings, last_hash)
+        last_hash = entry.hash
+        sealed.append(entry)
+    db.copy_rows(
+        connection,
+        "entries",
+        [*SEALED_COLUMNS, "prev_hash", "hash"],
+        ((*(e.fields[c] for c in SEALED_COLUMNS), e.prev_hash, e.hash) for e in sealed),
+    )
+    db.copy_rows(
+        connection,
+        "postings",
+        ["entry_id", "line", "account", "amount_minor"],
+        (
+            (e.fields["id"], line, account, amount)
+            for e in sealed
+            for line, (account, amount) in enumerate(e.postings)
+        ),
+    )
+    return len(sealed)
+
+
+def lock(connection: Connection) -> None:
+    """Only one writer at a time reads what is in force and books what follows from it."""
+    db.lock_transaction(connection, "journal")
+
+
+def stream(connection: Connection, *, batch: int = 5_000) -> Iterator[tuple[sa.Row[Any], rules.Postings]]:
+    """Every entry with its postings, in the order of the journal, in bounded memory."""
+    after = 0
+    while True:
+        rows = connection.execute(
+            sa.select(entries).where(entries.c.id > after).order_by(entries.c.id).limit(batch)
+        ).all()
+        if not rows:
+            return
+        last = rows[-1].id
+        lines: dict[int, list[tuple[str, int]]] = {}
+        for line in connection.execute(
+            sa.select(postings)
+            .where(postings.c.entry_id > after, postings.c.entry_id <= last)
+            .order_by(postings.c.entry_id, postings.c.line)
+        ):
+            lines.setdefault(line.entry_id, []).append((line.account, line.amount_minor))
+        for row in rows:
+            yield row, tuple(lines.get(row.id, ()))
+        after = last

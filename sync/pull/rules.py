@@ -1,0 +1,127 @@
+"""What a pull decides, without I/O: windows, cursors, what is new, in which order streams run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+import msgspec
+
+from connectors.contract import Cursor, RawRecord, Stream, Window
+
+Verdict = Literal["new", "changed", "unchanged", "older"]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The latest known evidence of a raw record."""
+
+    digest: bytes
+    version: datetime | None
+    deleted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A raw record with the hashes it is known by: of its body, and of body and context together."""
+
+    raw: RawRecord
+    sha256: bytes
+    digest: bytes
+
+
+def seal(raw: RawRecord) -> Sealed:
+    sha256 = hashlib.sha256(raw.body).digest()
+    if not raw.context:
+        return Sealed(raw, sha256, sha256)
+    context = msgspec.json.encode(dict(raw.context), order="sorted")
+    return Sealed(raw, sha256, hashlib.sha256(sha256 + context).digest())
+
+
+def latest(records: Iterable[RawRecord]) -> list[Sealed]:
+    """One record for each external id: the newest version, and of equals the one that came last."""
+    kept: dict[str, RawRecord] = {}
+    for record in records:
+        known = kept.get(record.external_id)
+        if known is None or not is_older(record.version, known.version):
+            kept[record.external_id] = record
+    return [seal(record) for record in kept.values()]
+
+
+def is_older(version: datetime | None, than: datetime | None) -> bool:
+    """Without a vendor's time of change on both sides, what comes later is newer."""
+    return version is not None and than is not None and version < than
+
+
+def judge(record: Sealed, head: Head | None) -> Verdict:
+    if head is None:
+        return "new"
+    if is_older(record.raw.version, head.version):
+        return "older"
+    if record.digest == head.digest and record.raw.deleted == head.deleted:
+        return "unchanged"
+    return "changed"
+
+
+def window(stream: Stream, cursor: Cursor | None, *, start: datetime, now: datetime) -> Window:
+    """What an incremental read of `stream` asks for.
+
+    A stream without a cursor of its own (`full`) is read from `start`. The overlap reaches back before the
+    cursor, never before `start`.
+    """
+    if stream.full or cursor is None or cursor.at is None:
+        return Window(since=start, until=now, cursor=cursor)
+    return Window(since=max(start, cursor.at - stream.overlap), until=now, cursor=cursor)
+
+
+def advance(stored: Cursor | None, offered: Cursor | None, *, until: datetime) -> Cursor | None:
+    """The cursor to store after a page: never back, never past the end of the window that was read."""
+    if offered is None:
+        return None
+    at = min(offered.at, until) if offered.at else None
+    if stored is not None and stored.at is not None:
+        at = max(stored.at, at) if at else stored.at
+    return Cursor(at=at, state=offered.state or (stored.state if stored else {}))
+
+
+def slices(since: datetime, until: datetime, *, days: int) -> list[tuple[datetime, datetime]]:
+    """Cut a backfill into resumable slices of `days`, oldest first."""
+    edges: list[tuple[datetime, datetime]] = []
+    while since < until:
+        end = min(since + timedelta(days=days), until)
+        edges.append((since, end))
+        since = end
+    return edges
+
+
+def waves(streams: Sequence[Stream]) -> list[list[Stream]]:
+    """Streams grouped so that each comes after those it names in `after`; a group may run at once.
+
+    Streams that are not read in this run do not hold others back. Raises ValueError on a circle.
+    """
+    left = {s.name: s for s in streams}
+    done: set[str] = set()
+    groups: list[list[Stream]] = []
+    while left:
+        ready = [s for s in left.values() if all(name in done or name not in left for name in s.after)]
+        if not ready:
+            raise ValueError(f"streams wait for each other: {', '.join(sorted(left))}")
+        groups.append(ready)
+        done |= {s.name for s in ready}
+        left = {name: s for name, s in left.items() if name not in done}
+    return groups
+
+
+def count_problem(stream: str, said: int | None, seen: int) -> str | None:
+    """What to report when the vendor counted more records than came."""
+    if said is None or seen >= said:
+        return None
+    return f"{stream}: the vendor said {said} records, {seen} came; the next run reads the overlap again"
+
+
+def shape(counts: Mapping[str, int]) -> str:
+    """Counts as a line for people: ``12 new, 3 changed``."""
+    return ", ".join(f"{n} {name}" for name, n in counts.items() if n) or "nothing new"

@@ -1,0 +1,272 @@
+"""The pull's tables: evidence, heads, cursors, quarantine. One page is one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection
+
+from connectors.contract import Cursor
+from sync.pull import rules
+from sync.store import db
+from sync.store.tables import CANONICAL, cursors, evidence, heads, quarantine
+
+_TEXTS = postgresql.ARRAY(sa.Text)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a raw record is set aside: the first field that was wrong, and all of them in words."""
+
+    external_id: str
+    evidence_id: int
+    field: str
+    reason: str
+    problems: tuple[str, ...]
+
+
+def any_of(column: sa.ColumnElement[Any], values: Sequence[str]) -> sa.ColumnElement[bool]:
+    return column == sa.any_(sa.cast(list(values), _TEXTS))
+
+
+def read_cursor(connection: Connection, connector: str, stream: str) -> tuple[Cursor | None, str | None]:
+    """The stored cursor and the fingerprint of the mapping that made what is there now."""
+    row = connection.execute(
+        sa.select(cursors.c.at, cursors.c.state, cursors.c.mapped_with).where(
+            cursors.c.connector == connector, cursors.c.stream == stream
+        )
+    ).first()
+    if row is None:
+        return None, None
+    known = Cursor(at=row.at, state=row.state) if row.at or row.state else None
+    return known, row.mapped_with
+
+
+def write_cursor(
+    connection: Connection,
+    *,
+    connector: str,
+    stream: str,
+    cursor: Cursor | None,
+    mapped_with: str,
+    run_id: int,
+) -> None:
+    """Store where `stream` goes on; without a cursor only the mapping's fingerprint is noted.
+
+    The time can only go forward, whatever order writers come in.
+    """
+    insert = postgresql.insert(cursors).values(
+        connector=connector,
+        stream=stream,
+        at=cursor.at if cursor else None,
+        state=dict(cursor.state) if cursor else {},
+        mapped_with=mapped_with,
+        run_id=run_id,
+    )
+    changes: dict[str, Any] = {"mapped_with": insert.excluded.mapped_with}
+    if cursor is not None:
+        changes |= {
+            "at": sa.func.greatest(cursors.c.at, insert.excluded.at),
+            "state": insert.excluded.state,
+            "run_id": insert.excluded.run_id,
+            "moved_at": sa.func.now(),
+        }
+    connection.execute(insert.on_conflict_do_update(index_elements=["connector", "stream"], set_=changes))
+
+
+def read_heads(
+    connection: Connection, connector: str, stream: str, external_ids: Sequence[str]
+) -> dict[str, rules.Head]:
+    rows = connection.execute(
+        sa.select(heads.c.external_id, heads.c.digest, heads.c.version, heads.c.deleted).where(
+            heads.c.connector == connector,
+            heads.c.stream == stream,
+            any_of(heads.c.external_id, external_ids),
+        )
+    )
+    return {r.external_id: rules.Head(bytes(r.digest), r.version, r.deleted) for r in rows}
+
+
+def keep_evidence(
+    connection: Connection,
+    *,
+    connector: str,
+    stream: str,
+    records: Sequence[rules.Sealed],
+    run_id: int,
+    fetched_at: datetime,
+) -> dict[str, int]:
+    """Store evidence and make it the head of its raw record; returns evidence ids by external id."""
+    columns = tuple(c.name for c in evidence.c if c.name != "id")
+    rows = (
+        (
+            connector,
+            stream,
+            r.raw.external_id,
+            r.sha256,
+            r.digest,
+            r.raw.body,
+            db.json(dict(r.raw.context)),
+            r.raw.version,
+            fetched_at,
+            run_id,
+        )
+        for r in records
+    )
+    with db.staged(connection, evidence, columns, rows) as stage:
+        connection.execute(
+            postgresql.insert(evidence).from_select(columns, sa.select(stage)).on_conflict_do_nothing()
+        )
+        found = connection.execute(
+            sa.select(evidence.c.external_id, evidence.c.id, evidence.c.digest, evidence.c.version).join(
+                stage,
+                sa.and_(
+                    stage.c.connector == evidence.c.connector,
+                    stage.c.stream == evidence.c.stream,
+                    stage.c.external_id == evidence.c.external_id,
+                    stage.c.digest == evidence.c.digest,
+                ),
+            )
+        )
+        ids = {row.external_id: row.id for row in found}
+    _move_heads(connection, connector=connector, stream=stream, records=records, ids=ids, run_id=run_id)
+    return ids
+
+
+def _move_heads(
+    connection: Connection,
+    *,
+    connector: str,
+    stream: str,
+    records: Sequence[rules.Sealed],
+    ids: Mapping[str, int],
+    run_id: int,
+) -> None:
+    columns = ("connector", "stream", "external_id", "evidence_id", "digest", "version", "deleted", "run_id")
+    rows = (
+        (
+            connector,
+            stream,
+            r.raw.external_id,
+            ids[r.raw.external_id],
+            r.digest,
+            r.raw.version,
+            r.raw.deleted,
+            run_id,
+        )
+        for r in records
+    )
+    with db.staged(connection, heads, columns, rows) as stage:
+        insert = postgresql.insert(heads).from_select(columns, sa.select(stage))
+        connection.execute(
+            insert.on_conflict_do_update(
+                index_elements=["connector", "stream", "external_id"],
+                set_={c: insert.excluded[c] for c in columns[3:]},
+            )
+        )
+
+
+def mark_deleted(
+    connection: Connection, *, connector: str, stream: str, raw_ids: Sequence[str], run_id: int
+) -> None:
+    connection.execute(
+        sa.update(heads)
+        .where(
+            heads.c.connector == connector,
+            heads.c.stream == stream,
+            any_of(heads.c.external_id, raw_ids),
+        )
+        .values(deleted=True, run_id=run_id)
+    )
+
+
+def set_aside(
+    connection: Connection,
+    *,
+    connector: str,
+    stream: str,
+    raw_ids: Sequence[str],
+    problems: Sequence[Problem],
+    run_id: int,
+) -> None:
+    """Make the quarantine show exactly `problems` for these raw records."""
+    bad = [p.external_id for p in problems]
+    cured = sorted(set(raw_ids) - set(bad))
+    if cured:
+        connection.execute(
+            sa.delete(quarantine).where(
+                quarantine.c.connector == connector,
+                quarantine.c.stream == stream,
+                any_of(quarantine.c.external_id, cured),
+            )
+        )
+    if not problems:
+        return
+    insert = postgresql.insert(quarantine).values(
+        [
+            {
+                "connector": connector,
+                "stream": stream,
+                "external_id": p.external_id,
+                "evidence_id": p.evidence_id,
+                "field": p.field,
+                "reason": p.reason,
+                "problems": list(p.problems),
+                "run_id": run_id,
+            }
+            for p in problems
+        ]
+    )
+    connection.execute(
+        insert.on_conflict_do_update(
+            index_elements=["connector", "stream", "external_id"],
+            set_={c: insert.excluded[c] for c in ("evidence_id", "field", "reason", "problems", "run_id")}
+            | {"set_aside_at": sa.func.now(), "dropped_at": None, "dropped_why": None},
+        )
+    )
+
+
+def read_bodies(
+    connection: Connection,
+    *,
+    connector: str,
+    stream: str,
+    after: str,
+    limit: int,
+    only: Sequence[str] | None = None,
+) -> list[sa.Row[Any]]:
+    """The latest evidence of a stream's raw records, by external id after `after`, to map it again."""
+    statement = (
+        sa.select(
+            heads.c.external_id, heads.c.evidence_id, heads.c.deleted, evidence.c.body, evidence.c.context
+        )
+        .join(evidence, evidence.c.id == heads.c.evidence_id)
+        .where(heads.c.connector == connector, heads.c.stream == stream, heads.c.external_id > after)
+        .order_by(heads.c.external_id)
+        .limit(limit)
+    )
+    if only is not None:
+        statement = statement.where(any_of(heads.c.external_id, only))
+    return list(connection.execute(statement))
+
+
+def spend_within(
+    connection: Connection, *, connector: str, stream: str, since: date, until: date
+) -> set[str]:
+    """Raw ids of the spend rows whose day lies in the half-open range."""
+    table = CANONICAL["spend"]
+    return set(
+        connection.execute(
+            sa.select(table.c.raw_id).where(
+                table.c.connector == connector,
+                table.c.stream == stream,
+                table.c.day >= since,
+                table.c.day < until,
+            )
+        ).scalars()
+    )

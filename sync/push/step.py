@@ -1,0 +1,152 @@
+"""The push: persons whose standing changed → outbox → destination, only the differences, each item checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from sqlalchemy.engine import Connection, Engine
+
+from connectors.contract import Destination, Outcome, Request, Upsert
+from connectors.errors import ConnectorError
+from mappings.currencies import exponent
+from sync import runs
+from sync.attribute import campaigns
+from sync.funnel.store import known_campaigns
+from sync.push import rules, store
+from sync.store import canonical, db
+
+log = structlog.get_logger()
+BATCH = 5_000
+Say = Callable[[str], None]
+
+
+def prepare(engine: Engine, push_rules: Sequence[rules.PushRule], *, currency: str) -> int:
+    """Bring the outbox up to date with where people stand; returns how many persons it took."""
+    total = 0
+    while True:
+        with engine.begin() as connection:
+            db.lock_transaction(connection, "pipeline")
+            took = prepare_batch(connection, push_rules, currency=currency)
+        if not took:
+            return total
+        total += took
+
+
+def prepare_batch(connection: Connection, push_rules: Sequence[rules.PushRule], *, currency: str) -> int:
+    taken = canonical.take(connection, step="push", kinds=["person"], limit=BATCH)
+    if not taken:
+        return 0
+    persons = [row.ref for row in taken]
+    rows = store.read_standings(connection, persons, currency=currency)
+    names = campaigns.lookup(known_campaigns(connection)).names
+    for rule in push_rules:
+        _want(connection, rule, rows, names, currency)
+    return len(taken)
+
+
+def _want(
+    connection: Connection,
+    rule: rules.PushRule,
+    rows: Sequence[Any],
+    names: Any,
+    currency: str,
+) -> None:
+    concerned = [r for r in rows if r.stage in rule.stages and r.email]
+    wanted = {r.person_id: (r.email, rules.desired(_standing(r, names, currency), rule)) for r in concerned}
+    left = [r.person_id for r in rows if r.person_id not in wanted]
+    store.supersede(connection, rule.destination, left, "the person is no longer among those to push")
+    known: dict[str, tuple[str | None, dict[str, str]]] = {
+        person: (remote_id, {})
+        for person, remote_id in store.remote_ids(connection, rule.destination, list(wanted)).items()
+    }
+    inherited = store.take_over(connection, rule.destination, {p: e for p, (e, _) in wanted.items()})
+    for person, (remote_id, accepted) in inherited.items():
+        known[person] = (remote_id or known.get(person, (None, {}))[0], accepted)
+    barred = {r.person_id: f"its e-mail address {r.shared}" for r in concerned if r.shared}
+    store.write_desired(connection, rule.destination, wanted, known=known, barred=barred)
+
+
+def _standing(row: Any, names: Any, currency: str) -> rules.Standing:
+    source, name = campaigns.display(row.campaign, names) if row.campaign else (None, None)
+    return rules.Standing(
+        stage=row.stage,
+        campaign=name,
+        campaign_source=source,
+        revenue_minor=int(row.revenue_minor),
+        digits=exponent(currency),
+        currency=currency,
+        orders=row.orders,
+        times={name: getattr(row, name) for name in ("lead_at", "mql_at", "sql_at", "won_at")},
+        rejected_reason=row.rejected_reason,
+    )
+
+
+def to_send(connection: Connection, destination: str, *, after: str, limit: int) -> list[Upsert]:
+    """The next pending upserts by person id after `after`."""
+    return [
+        rules.upsert(
+            key=row.person_id,
+            email=row.email,
+            remote_id=row.remote_id,
+            wanted=row.desired,
+            accepted=row.accepted,
+        )
+        for row in store.read_pending(connection, destination, after=after, limit=limit)
+    ]
+
+
+def send(engine: Engine, run: runs.Run, name: str, destination: Destination, *, say: Say) -> None:
+    """Send what is pending for the destination `name`, batch by batch, and record every item's outcome.
+
+    Killed between sending and recording, the batch is sent again: the same state, so nothing changes there.
+    """
+    after, done = "", 0
+    prepared = False
+    while True:
+        run.go_on()
+        with engine.connect() as connection:
+            batch = to_send(connection, name, after=after, limit=destination.batch_size)
+        if not batch:
+            return
+        sent_at = datetime.now(UTC)
+        try:
+            if not prepared:
+                destination.prepare(sorted({field for item in batch for field in item.fields}))
+                prepared = True
+            outcomes = {outcome.key: outcome for outcome in destination.write(batch)}
+        except ConnectorError as error:
+            run.errors.append((f"push: {error.message}", error.hint))
+            log.error("push_failed", kind=error.kind, error=error.message, todo=error.hint)
+            return
+        for item in batch:
+            outcomes.setdefault(item.key, Outcome(item.key, "retry", reason="the answer did not name it"))
+        with engine.begin() as connection:
+            runs.check_fence(connection, run)
+            store.record(
+                connection,
+                name,
+                batch,
+                outcomes,
+                run_id=run.id,
+                sent_at=sent_at,
+                answered_at=datetime.now(UTC),
+            )
+        counts: dict[str, int] = {"sent": len(batch)}
+        for outcome in outcomes.values():
+            counts[outcome.status] = counts.get(outcome.status, 0) + 1
+        run.count("push", counts)
+        after, done = batch[-1].key, done + len(batch)
+        say(f"{name}: {done:,} pushed")
+
+
+def preview(connection: Connection, name: str, destination: Destination) -> list[Request]:
+    """The calls that `send` would make now, exactly."""
+    after = ""
+    requests: list[Request] = []
+    while batch := to_send(connection, name, after=after, limit=destination.batch_size):
+        requests += destination.plan(batch)
+        after = batch[-1].key
+    return requests

@@ -1,0 +1,282 @@
+"""The push's SQL: where persons stand, the outbox, deliveries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection
+
+from connectors.contract import Outcome, Upsert
+from sync.push import rules
+from sync.store import db
+from sync.store.tables import deliveries, journeys, outbox
+
+
+def _texts(values: Iterable[str]) -> sa.ColumnElement[Any]:
+    return sa.cast(list(values), postgresql.ARRAY(sa.Text))
+
+
+_STANDINGS = sa.text(
+    """
+    WITH wanted AS (
+        SELECT * FROM unnest(CAST(:persons AS text[])) AS w (person_id)
+    ), addresses AS (
+        SELECT m.person_id, a.email, a.rank, a.at
+          FROM members m JOIN wanted USING (person_id)
+          JOIN LATERAL (
+               SELECT email, 0 AS rank, occurred_at AS at FROM leads l
+                WHERE m.kind = 'lead' AND (l.connector, l.external_id) = (m.connector, m.external_id)
+                UNION ALL
+               SELECT email, 1, created_at FROM contacts c
+                WHERE m.kind = 'contact' AND (c.connector, c.external_id) = (m.connector, m.external_id)
+                UNION ALL
+               SELECT email, 2, occurred_at FROM orders o
+                WHERE m.kind = 'order' AND (o.connector, o.external_id) = (m.connector, m.external_id)
+          ) a ON a.email IS NOT NULL
+    ), first_address AS (
+        SELECT DISTINCT ON (person_id) person_id, email
+          FROM addresses ORDER BY person_id, rank, at NULLS LAST, email
+    ), sold AS (
+        SELECT a.person_id, sum(p.amount_minor) AS revenue_minor,
+               count(DISTINCT (e.connector, e.subject)) AS orders
+          FROM attributions a JOIN wanted USING (person_id)
+          JOIN entries e ON e.connector = a.connector AND e.subject = 'order:' || a.order_id
+                        AND e.currency = :currency
+          JOIN postings p ON p.entry_id = e.id
+                        AND (p.account LIKE 'Credit:%' OR p.account LIKE 'Unattributed:%')
+         GROUP BY 1
+    )
+    SELECT w.person_id, j.stage, j.campaign, j.lead_at, j.mql_at, j.sql_at, j.won_at, j.rejected_reason,
+           f.email, coalesce(s.revenue_minor, 0) AS revenue_minor, coalesce(s.orders, 0) AS orders,
+           (SELECT i.why FROM ignored_keys i WHERE i.key_kind = 'email' AND i.key_value = f.email) AS shared
+      FROM wanted w
+      LEFT JOIN journeys j USING (person_id)
+      LEFT JOIN first_address f USING (person_id)
+      LEFT JOIN sold s USING (person_id)
+    """
+)
+
+
+def read_standings(connection: Connection, persons: Sequence[str], *, currency: str) -> list[sa.Row[Any]]:
+    return list(connection.execute(_STANDINGS, {"persons": list(persons), "currency": currency}))
+
+
+def remote_ids(connection: Connection, destination: str, persons: Sequence[str]) -> dict[str, str]:
+    """The destination's own ids of persons of whom it shows exactly one contact."""
+    rows = connection.execute(
+        sa.text(
+            """
+            SELECT m.person_id, min(m.external_id) AS remote_id
+              FROM members m
+             WHERE m.kind = 'contact' AND m.connector = :destination AND m.person_id = ANY(:persons)
+             GROUP BY 1 HAVING count(*) = 1
+            """
+        ),
+        {"destination": destination, "persons": list(persons)},
+    )
+    return {row.person_id: row.remote_id for row in rows}
+
+
+_TAKE_OVER = sa.text(
+    """
+    WITH heirs AS (
+        SELECT DISTINCT ON (n.person_id) n.person_id, o.person_id AS former, o.remote_id, o.accepted
+          FROM unnest(CAST(:persons AS text[]), CAST(:emails AS text[])) AS n (person_id, email)
+          JOIN outbox o ON o.destination = :destination AND o.email = n.email AND o.person_id <> n.person_id
+         WHERE NOT EXISTS (SELECT FROM outbox x
+                            WHERE x.destination = :destination AND x.person_id = n.person_id)
+         ORDER BY n.person_id, o.changed_at DESC, o.person_id
+    )
+    UPDATE outbox SET status = 'superseded', reason = 'the person is now ' || heirs.person_id
+      FROM heirs WHERE outbox.destination = :destination AND outbox.person_id = heirs.former
+    RETURNING heirs.person_id, heirs.remote_id, heirs.accepted
+    """
+)
+
+
+def take_over(
+    connection: Connection, destination: str, people: Mapping[str, str]
+) -> dict[str, tuple[str | None, dict[str, str]]]:
+    """Persons (id → e-mail) that are new in the outbox and follow a former person with the same address:
+    they inherit the remote id and what was accepted, so that a merge sends nothing again."""
+    rows = connection.execute(
+        _TAKE_OVER,
+        {"destination": destination, "persons": list(people), "emails": list(people.values())},
+    )
+    return {row.person_id: (row.remote_id, row.accepted) for row in rows}
+
+
+def write_desired(
+    connection: Connection,
+    destination: str,
+    wanted: Mapping[str, tuple[str, dict[str, str]]],
+    *,
+    known: Mapping[str, tuple[str | None, dict[str, str]]],
+    barred: Mapping[str, str],
+) -> None:
+    """Store what `destination` should hold: by person its e-mail and fields.
+
+    A row is pending when a field differs from what was accepted; `barred` persons are refused with a reason.
+    A refused row is tried again only when what is desired changes.
+    """
+    columns = ("destination", "person_id", "email", "remote_id", "desired", "accepted", "status", "reason")
+    rows = []
+    for person, (email, fields) in wanted.items():
+        remote_id, accepted = known.get(person, (None, {}))
+        bar = barred.get(person)
+        status = "refused" if bar else "pending"
+        rows.append((destination, person, email, remote_id, db.json(fields), db.json(accepted), status, bar))
+    with db.staged(connection, outbox, columns, rows) as stage:
+        insert = postgresql.insert(outbox).from_select(columns, sa.select(stage))
+        connection.execute(
+            insert.on_conflict_do_update(
+                index_elements=["destination", "person_id"],
+                set_={
+                    "email": insert.excluded.email,
+                    "desired": insert.excluded.desired,
+                    "status": insert.excluded.status,
+                    "reason": insert.excluded.reason,
+                    "remote_id": sa.func.coalesce(outbox.c.remote_id, insert.excluded.remote_id),
+                    "changed_at": sa.func.now(),
+                    "tries": 0,
+                },
+                where=sa.or_(
+                    outbox.c.desired != insert.excluded.desired,
+                    outbox.c.email != insert.excluded.email,
+                    outbox.c.status == "superseded",
+                ),
+            )
+        )
+    # What the destination already holds needs no sending: our fields there contain all that is desired.
+    connection.execute(
+        sa.update(outbox)
+        .where(
+            outbox.c.destination == destination,
+            outbox.c.person_id == sa.any_(_texts(wanted)),
+            outbox.c.status == "pending",
+            outbox.c.accepted.contains(outbox.c.desired),
+        )
+        .values(status="acknowledged", reason=None)
+    )
+
+
+def supersede(connection: Connection, destination: str, persons: Sequence[str], reason: str) -> None:
+    connection.execute(
+        sa.update(outbox)
+        .where(
+            outbox.c.destination == destination,
+            outbox.c.person_id == sa.any_(_texts(persons)),
+            outbox.c.status != "superseded",
+        )
+        .values(status="superseded", reason=reason)
+    )
+
+
+def read_pending(connection: Connection, destination: str, *, after: str, limit: int) -> list[sa.Row[Any]]:
+    return list(
+        connection.execute(
+            sa.select(outbox)
+            .where(
+                outbox.c.destination == destination,
+                outbox.c.status == "pending",
+                outbox.c.person_id > after,
+            )
+            .order_by(outbox.c.person_id)
+            .limit(limit)
+        )
+    )
+
+
+def record(
+    connection: Connection,
+    destination: str,
+    sent: Sequence[Upsert],
+    outcomes: Mapping[str, Outcome],
+    *,
+    run_id: int,
+    sent_at: datetime,
+    answered_at: datetime,
+) -> None:
+    """Store what became of a batch. A row whose desired state moved on meanwhile stays pending."""
+    connection.execute(
+        sa.insert(deliveries),
+        [
+            {
+                "destination": destination,
+                "person_id": item.key,
+                "run_id": run_id,
+                "remote_id": outcomes[item.key].remote_id or item.remote_id,
+                "sent": dict(item.fields),
+                "shown": dict(outcomes[item.key].shown),
+                "outcome": outcomes[item.key].status,
+                "reason": outcomes[item.key].reason or None,
+                "sent_at": sent_at,
+                "answered_at": answered_at,
+            }
+            for item in sent
+        ],
+    )
+    rows = [
+        (
+            item.key,
+            outcomes[item.key].status,
+            outcomes[item.key].remote_id,
+            outcomes[item.key].reason or None,
+            db.json(dict(item.fields)),
+            db.json(rules.now_accepted(item, outcomes[item.key])),
+        )
+        for item in sent
+    ]
+    connection.execute(
+        sa.text(
+            """
+            UPDATE outbox o SET
+                remote_id = CASE WHEN n.outcome = 'retry' THEN n.remote_id
+                                 ELSE coalesce(n.remote_id, o.remote_id) END,
+                accepted = CAST(n.accepted AS jsonb),
+                reason = n.reason,
+                tries = o.tries + 1,
+                status = CASE
+                    WHEN o.status = 'superseded' THEN o.status
+                    WHEN o.desired <> CAST(n.sent AS jsonb) THEN 'pending'
+                    WHEN n.outcome = 'accepted' THEN 'acknowledged'
+                    WHEN n.outcome = 'refused' THEN 'refused'
+                    ELSE 'pending' END
+              FROM unnest(CAST(:persons AS text[]), CAST(:outcomes AS text[]), CAST(:remote_ids AS text[]),
+                          CAST(:reasons AS text[]), CAST(:sent AS text[]), CAST(:accepted AS text[]))
+                   AS n (person_id, outcome, remote_id, reason, sent, accepted)
+             WHERE o.destination = :destination AND o.person_id = n.person_id
+            """
+        ),
+        {
+            "destination": destination,
+            **{
+                name: [row[i] for row in rows]
+                for i, name in enumerate(("persons", "outcomes", "remote_ids", "reasons", "sent", "accepted"))
+            },
+        },
+    )
+
+
+def retry_refused(connection: Connection, destination: str) -> int:
+    """Give every refused row another try; returns how many."""
+    return connection.execute(
+        sa.update(outbox)
+        .where(outbox.c.destination == destination, outbox.c.status == "refused")
+        .values(status="pending", tries=0)
+    ).rowcount
+
+
+def note_everybody(connection: Connection) -> int:
+    """Name every person of the funnel for the push: the push rules changed."""
+    return connection.execute(
+        sa.text("INSERT INTO pending (step, kind, ref) SELECT 'push', 'person', person_id FROM journeys")
+    ).rowcount
+
+
+def count_journeys(connection: Connection) -> int:
+    return connection.execute(sa.select(sa.func.count()).select_from(journeys)).scalar_one()

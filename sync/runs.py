@@ -1,0 +1,189 @@
+"""Runs: one execution of one connector's pull or push, never two of one connector at a time.
+
+The guard is the connector's advisory lock, held by a connection of the run's own for as long as it lives. A
+run writes its results only while its row still carries its fence (`check_fence`, inside the transaction
+that writes), so a run that was given up cannot write after its successor has begun.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from threading import Event, Lock
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.engine import Connection, Engine
+
+from sync.store import db
+from sync.store.tables import runs
+
+log = structlog.get_logger()
+
+
+class Busy(Exception):
+    """Another run of the connector is under way."""
+
+
+class Stopped(Exception):
+    """The operator or a shutdown asked the run to stop; what was committed stays."""
+
+
+class Fenced(Exception):
+    """The run was given up by others; it must not write any more."""
+
+
+@dataclass
+class Run:
+    """A run under way. `counts` and `cursors` are by stream; `problems` make it partial."""
+
+    id: int
+    connector: str
+    kind: str
+    fence: uuid.UUID
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    cursors: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    errors: list[tuple[str, str]] = field(default_factory=list)  # what, what to do
+    stop: Event = field(default_factory=Event, repr=False)
+    guard: Lock = field(default_factory=Lock, repr=False)
+
+    def count(self, stream: str, numbers: Mapping[str, int]) -> None:
+        with self.guard:
+            mine = self.counts.setdefault(stream, {})
+            for name, number in numbers.items():
+                mine[name] = mine.get(name, 0) + number
+
+    def total(self, name: str) -> int:
+        return sum(numbers.get(name, 0) for numbers in self.counts.values())
+
+    def go_on(self) -> None:
+        """Raise `Stopped` when the run was asked to stop; called between two transactions."""
+        if self.stop.is_set():
+            raise Stopped("stopped by the operator")
+
+    @property
+    def status(self) -> str:
+        if self.errors:
+            return "failed"
+        held_back = self.total("quarantined") + self.total("refused") + self.total("retry")
+        return "partial" if held_back or self.problems else "done"
+
+
+def check_fence(connection: Connection, run: Run) -> None:
+    """Hold the run's row until the transaction ends, or raise `Fenced` when it is no longer ours."""
+    mine = connection.execute(
+        sa.select(runs.c.id)
+        .where(runs.c.id == run.id, runs.c.fence == run.fence, runs.c.status == "running")
+        .with_for_update(read=True)
+    ).first()
+    if mine is None:
+        raise Fenced(f"run {run.id} of {run.connector} was given up by another process; nothing was written")
+
+
+def worker_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@contextmanager
+def begin(
+    engine: Engine, *, connector: str, kind: str, stop: Event, queued_id: int | None = None
+) -> Iterator[Run]:
+    """Run one connector: take its lock, open (or take up) its run row, close it with what came of it.
+
+    Raises `Busy` at once when another run of the connector holds the lock. Rows left ``running`` by a process
+    that died are closed as ``abandoned`` by the next run that gets the lock.
+    """
+    with engine.connect() as guard:
+        guard.execution_options(isolation_level="AUTOCOMMIT")
+        if not db.try_lock_session(guard, f"connector:{connector}"):
+            raise Busy(f"{connector} is being run by another process")
+        try:
+            run = _open(engine, connector=connector, kind=kind, queued_id=queued_id)
+            run.stop = stop
+            structlog.contextvars.bind_contextvars(run=run.id, connector=connector)
+            try:
+                yield run
+            except BaseException as error:
+                run.errors.append(
+                    (_describe(error), "Run `leadledger sync` again: it goes on where it stopped.")
+                )
+                raise
+            finally:
+                _close(engine, run)
+                structlog.contextvars.unbind_contextvars("run", "connector")
+        finally:
+            db.unlock_session(guard, f"connector:{connector}")
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt | SystemExit | Stopped):
+        return "stopped by the operator"
+    return f"{type(error).__name__}: {error}"
+
+
+def _open(engine: Engine, *, connector: str, kind: str, queued_id: int | None) -> Run:
+    fence = uuid.uuid4()
+    started: dict[str, Any] = {
+        "status": "running",
+        "fence": fence,
+        "worker": worker_name(),
+        "started_at": sa.func.now(),
+        "waits_for": None,
+    }
+    with engine.begin() as connection:
+        connection.execute(
+            sa.update(runs)
+            .where(runs.c.connector == connector, runs.c.status == "running")
+            .values(
+                status="abandoned",
+                finished_at=sa.func.now(),
+                error=sa.literal("the process ended before the run did"),
+                hint="Nothing to do: the next run goes on where this one stopped.",
+            )
+        )
+        run_id = None
+        if queued_id is not None:
+            run_id = connection.execute(
+                sa.update(runs)
+                .where(runs.c.id == queued_id, runs.c.status == "queued")
+                .values(**started)
+                .returning(runs.c.id)
+            ).scalar()
+        if run_id is None:
+            run_id = connection.execute(
+                sa.insert(runs).values(connector=connector, kind=kind, **started).returning(runs.c.id)
+            ).scalar_one()
+    return Run(id=run_id, connector=connector, kind=kind, fence=fence)
+
+
+def _close(engine: Engine, run: Run) -> None:
+    what = "; ".join([*(error for error, _ in run.errors), *run.problems]) or None
+    todo = "; ".join(dict.fromkeys(hint for _, hint in run.errors if hint)) or None
+    with engine.begin() as connection:
+        connection.execute(
+            sa.update(runs)
+            .where(runs.c.id == run.id, runs.c.fence == run.fence, runs.c.status == "running")
+            .values(
+                status=run.status,
+                finished_at=sa.func.now(),
+                counts=run.counts,
+                cursors=run.cursors,
+                error=what,
+                hint=todo,
+            )
+        )
+
+
+def last_success(connection: Connection, connector: str) -> datetime | None:
+    return connection.execute(
+        sa.select(sa.func.max(runs.c.finished_at)).where(
+            runs.c.connector == connector, runs.c.status.in_(["done", "partial"])
+        )
+    ).scalar()

@@ -1,0 +1,260 @@
+"""Scheduling: our own schedule rows in the workspace's time zone, jobs by Procrastinate on the same database.
+
+A tick finds what is due, writes its run row (unique by connector and due time, so that no number of workers
+starts it twice) and defers its job in the same transaction. Retries are the next tick's, never the queue's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from threading import Event
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+import procrastinate
+import sqlalchemy as sa
+import structlog
+from croniter import croniter
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection, Engine
+
+from sync import runs as running
+from sync import work
+from sync.store.tables import runs, schedules
+from sync.workspace import Workspace
+
+log = structlog.get_logger()
+
+CatchUp = Literal["one", "all", "none"]
+TICK_S = 10
+GRACE = timedelta(minutes=2)  # how late a due time may be and still count as being on time
+CATCH_UP_MAX = 100
+QUEUE = "leadledger"
+TASK = "run_connector"
+# Below Procrastinate's threshold for stalled jobs (30 s), so that no job is taken for dead while it stops.
+STOP_WITHIN_S = 20.0
+
+
+def next_due(cron: str, zone: ZoneInfo, after: datetime) -> datetime:
+    """The first time of `cron` after `after`, in UTC.
+
+    Cron means the clock on the wall in `zone`: an hour that a clock change leaves out is run at the first
+    instant after the gap, one that it repeats is run once.
+    """
+    wall = after.astimezone(zone).replace(tzinfo=None)
+    times = croniter(cron, wall)
+    while True:
+        local: datetime = times.get_next(datetime)
+        at = local.replace(tzinfo=zone).astimezone(UTC)
+        skipped = at.astimezone(zone).replace(tzinfo=None) != local
+        if skipped:
+            # With fold 0 the offset from before the gap holds: the instant lies just after it.
+            at = local.replace(tzinfo=zone, fold=0).astimezone(UTC)
+        if at > after:
+            return at
+
+
+def due_times(
+    cron: str, zone: ZoneInfo, *, first: datetime, now: datetime, catch_up: CatchUp
+) -> tuple[list[datetime], datetime]:
+    """The due times from `first` to `now` that are to be run, and the next one after.
+
+    `one` makes up what was missed by a single run of the latest due time, `all` by one run each (the latest
+    hundred), `none` runs only what is due by now within two minutes.
+    """
+    missed: list[datetime] = []
+    at = first
+    while at <= now:
+        missed = [*missed[-(CATCH_UP_MAX - 1) :], at]
+        at = next_due(cron, zone, at)
+    if catch_up == "one":
+        missed = missed[-1:]
+    elif catch_up == "none":
+        missed = [due for due in missed[-1:] if now - due <= GRACE]
+    return missed, at
+
+
+def store_schedules(connection: Connection, workspace: Workspace, *, now: datetime) -> None:
+    """Make the schedule rows those of the config. A changed cron, zone or connector starts from now."""
+    wanted = {c.name: c for c in workspace.config.connectors if c.schedule}
+    zone = workspace.zone
+    connection.execute(
+        sa.delete(schedules).where(
+            schedules.c.connector != sa.all_(sa.cast(list(wanted), postgresql.ARRAY(sa.Text)))
+        )
+    )
+    for name, connector in wanted.items():
+        cron = connector.schedule
+        assert cron is not None
+        insert = postgresql.insert(schedules).values(
+            connector=name,
+            cron=cron,
+            timezone=zone.key,
+            catch_up=connector.catch_up,
+            next_due_at=next_due(cron, zone, now),
+        )
+        moved = sa.or_(
+            schedules.c.cron != insert.excluded.cron, schedules.c.timezone != insert.excluded.timezone
+        )
+        connection.execute(
+            insert.on_conflict_do_update(
+                index_elements=["connector"],
+                set_={
+                    "cron": insert.excluded.cron,
+                    "timezone": insert.excluded.timezone,
+                    "catch_up": insert.excluded.catch_up,
+                    "next_due_at": sa.case(
+                        (moved, insert.excluded.next_due_at), else_=schedules.c.next_due_at
+                    ),
+                },
+            )
+        )
+
+
+def tick(engine: Engine, app: procrastinate.App, *, now: datetime) -> list[tuple[str, datetime]]:
+    """Queue what is due; returns (connector, due time) of each run that this tick queued."""
+    queued: list[tuple[str, datetime]] = []
+    with engine.begin() as connection:
+        due = connection.execute(
+            sa.select(schedules).where(schedules.c.next_due_at <= now).with_for_update(skip_locked=True)
+        ).all()
+        for row in due:
+            times, upcoming = due_times(
+                row.cron, ZoneInfo(row.timezone), first=row.next_due_at, now=now, catch_up=row.catch_up
+            )
+            for at in times:
+                if _queue(connection, app, row.connector, at):
+                    queued.append((row.connector, at))
+            connection.execute(
+                sa.update(schedules)
+                .where(schedules.c.connector == row.connector)
+                .values(next_due_at=upcoming)
+            )
+    return queued
+
+
+def _queue(connection: Connection, app: procrastinate.App, connector: str, due_at: datetime) -> bool:
+    run_id = connection.execute(
+        postgresql.insert(runs)
+        .values(
+            connector=connector,
+            kind="sync",
+            due_at=due_at,
+            status="queued",
+            fence=sa.func.gen_random_uuid(),
+            waits_for="a free worker",
+        )
+        .on_conflict_do_nothing()
+        .returning(runs.c.id)
+    ).scalar()
+    if run_id is None:
+        return False
+    app.configure_task(TASK, queue=QUEUE, connection=connection.connection.driver_connection).defer(
+        run_id=run_id
+    )
+    return True
+
+
+def make_app(url: str, work_on: Callable[[int], None]) -> procrastinate.App:
+    """Procrastinate over `url`, with the one task that runs a queued run; it gets ids only."""
+    app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=url))
+
+    @app.task(name=TASK, queue=QUEUE)
+    def run_connector(run_id: int) -> None:
+        work_on(run_id)
+
+    return app
+
+
+def run_queued(workspace: Workspace, run_id: int) -> None:
+    """Do a queued run: pull and derive for a source, push for a destination. Never raises for a run that
+    failed: its row says so, and the next tick tries again."""
+    with workspace.engine.connect() as connection:
+        row = connection.execute(
+            sa.select(runs.c.connector, runs.c.status).where(runs.c.id == run_id)
+        ).first()
+    if row is None or row.status != "queued":
+        return
+    name = row.connector
+    try:
+        declared = workspace.declared(name)
+        if declared.source is not None:
+            work.pull(workspace, name, queued_id=run_id)
+            run_id_of_push = None
+        else:
+            run_id_of_push = run_id
+        work.derive(workspace)
+        for destination in work.destinations(workspace):
+            if destination == name:
+                work.push(workspace, destination, queued_id=run_id_of_push)
+    except running.Busy:
+        _give_up(workspace.engine, run_id, name)
+    except Exception as error:
+        log.exception("run_failed", connector=name, error=str(error))
+
+
+def _give_up(engine: Engine, run_id: int, connector: str) -> None:
+    """A due time that comes while the connector is still being run is covered by that run."""
+    with engine.begin() as connection:
+        connection.execute(
+            sa.update(runs)
+            .where(runs.c.id == run_id, runs.c.status == "queued")
+            .values(
+                status="abandoned",
+                finished_at=sa.func.now(),
+                waits_for=None,
+                error=f"{connector} was still being run at its due time",
+                hint="Nothing to do; if it happens often, schedule it less often.",
+            )
+        )
+
+
+async def _tick_for_ever(engine: Engine, app: procrastinate.App, stop: Event) -> None:
+    while not stop.is_set():
+        queued = await asyncio.to_thread(tick, engine, app, now=datetime.now(UTC))
+        for connector, at in queued:
+            log.info("queued", connector=connector, due_at=at.isoformat())
+        await asyncio.to_thread(stop.wait, TICK_S)
+
+
+async def _serve(workspace: Workspace, *, scheduler: bool, workers: int, say: Callable[[str], None]) -> None:
+    stop = workspace.stop
+    app = make_app(workspace.url, lambda run_id: run_queued(workspace, run_id))
+    loop = asyncio.get_running_loop()
+    async with app.open_async():
+        tasks = [
+            asyncio.create_task(
+                app.run_worker_async(
+                    queues=[QUEUE],
+                    concurrency=workers,
+                    install_signal_handlers=False,
+                    shutdown_graceful_timeout=STOP_WITHIN_S,
+                    delete_jobs="always",
+                ),
+                name="worker",
+            )
+        ]
+        if scheduler:
+            with workspace.engine.begin() as connection:
+                store_schedules(connection, workspace, now=datetime.now(UTC))
+            tasks.append(asyncio.create_task(_tick_for_ever(workspace.engine, app, stop), name="scheduler"))
+        halted = asyncio.create_task(asyncio.to_thread(stop.wait), name="stop")
+        for name in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(name, stop.set)
+        say("up: press Ctrl-C to stop")
+        done, _ = await asyncio.wait([halted, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        tasks[0].cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        for task, result in zip(tasks, results, strict=True):
+            if task in done and isinstance(result, Exception):
+                raise result
+
+
+def serve(workspace: Workspace, *, scheduler: bool, workers: int, say: Callable[[str], None]) -> None:
+    """Work off jobs, and with `scheduler` make them, until SIGINT or SIGTERM; what runs stops between two
+    transactions. Raises what ended the worker or the scheduler, so that a supervisor may start it again."""
+    asyncio.run(_serve(workspace, scheduler=scheduler, workers=workers, say=say))

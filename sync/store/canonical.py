@@ -1,0 +1,142 @@
+"""Writes canonical records: COPY into a stage table, one merge; what changed is named for the next step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection
+
+from mappings.canonical import KINDS, Record
+from sync.store import db
+from sync.store.tables import CANONICAL, ORIGIN, pending
+
+FIELDS: dict[str, tuple[str, ...]] = {
+    kind: tuple(f.name for f in msgspec.structs.fields(record)) for kind, record in KINDS.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """A canonical record and where it comes from. `keep`: it stays when its raw record no longer shows it."""
+
+    kind: str
+    record: Record
+    stream: str
+    raw_id: str
+    evidence_id: int
+    keep: bool = False
+
+
+def _values(item: Mapped, connector: str) -> list[Any]:
+    origin = [connector, item.stream, item.raw_id, item.evidence_id]
+    for name in FIELDS[item.kind]:
+        value = getattr(item.record, name)
+        if name == "lines":
+            origin.append(db.json([msgspec.structs.asdict(line) for line in value]))
+        else:
+            origin.append(list(value) if isinstance(value, tuple) else value)
+    return origin
+
+
+def merge(
+    connection: Connection,
+    *,
+    connector: str,
+    stream: str,
+    raw_ids: Sequence[str],
+    mapped: Iterable[Mapped],
+    kinds: Iterable[str],
+    keeps: frozenset[str],
+) -> dict[str, int]:
+    """Make the canonical tables show exactly what these raw records were mapped to.
+
+    `raw_ids` are all raw records of the batch, `kinds` all kinds their mapping can yield: rows of those raw
+    records that are no longer among `mapped` go away, except of a kind in `keeps`. Every row that is new,
+    different or gone is named in `pending` for the match step. Returns counts by kind of rows changed.
+    """
+    by_kind: dict[str, dict[str, Mapped]] = {kind: {} for kind in kinds}
+    for item in mapped:
+        by_kind[item.kind][item.record.external_id] = item
+    counts: dict[str, int] = {}
+    for kind, items in by_kind.items():
+        gone = 0 if kind in keeps else _drop_gone(connection, kind, connector, stream, raw_ids, items)
+        changed = _upsert(connection, kind, connector, list(items.values())) if items else 0
+        if gone or changed:
+            counts[kind] = gone + changed
+    return counts
+
+
+def _drop_gone(
+    connection: Connection,
+    kind: str,
+    connector: str,
+    stream: str,
+    raw_ids: Sequence[str],
+    items: dict[str, Mapped],
+) -> int:
+    table = CANONICAL[kind]
+    dropped = connection.execute(
+        sa.delete(table)
+        .where(
+            table.c.connector == connector,
+            table.c.stream == stream,
+            table.c.raw_id == sa.any_(sa.cast(list(raw_ids), postgresql.ARRAY(sa.Text))),
+            table.c.external_id != sa.all_(sa.cast(list(items), postgresql.ARRAY(sa.Text))),
+        )
+        .returning(table.c.external_id)
+    ).scalars()
+    return note(connection, step="match", kind=kind, connector=connector, refs=list(dropped))
+
+
+def _upsert(connection: Connection, kind: str, connector: str, items: list[Mapped]) -> int:
+    table = CANONICAL[kind]
+    columns = (*ORIGIN, *FIELDS[kind])
+    with db.staged(connection, table, columns, (_values(item, connector) for item in items)) as stage:
+        insert = postgresql.insert(table).from_select(columns, sa.select(stage))
+        data = [c for c in columns if c not in {"connector", "external_id", "evidence_id"}]
+        old = sa.tuple_(*[table.c[c] for c in data])
+        new = sa.tuple_(*[insert.excluded[c] for c in data])
+        upsert = insert.on_conflict_do_update(
+            index_elements=["connector", "external_id"],
+            set_={c: insert.excluded[c] for c in columns if c not in {"connector", "external_id"}},
+            where=old.is_distinct_from(new),
+        ).returning(table.c.external_id)
+        changed = list(connection.execute(upsert).scalars())
+    return note(connection, step="match", kind=kind, connector=connector, refs=changed)
+
+
+def note(connection: Connection, *, step: str, kind: str, connector: str = "", refs: Sequence[str]) -> int:
+    """Name records in `pending` for `step`; returns how many."""
+    if refs:
+        ref = sa.func.unnest(sa.cast(list(refs), postgresql.ARRAY(sa.Text))).column_valued("ref")
+        connection.execute(
+            sa.insert(pending).from_select(
+                ["step", "kind", "connector", "ref"],
+                sa.select(sa.literal(step), sa.literal(kind), sa.literal(connector), ref),
+            )
+        )
+    return len(refs)
+
+
+def take(connection: Connection, *, step: str, kinds: Sequence[str], limit: int) -> list[sa.Row[Any]]:
+    """Take the oldest `limit` rows of `pending` for `step`: distinct (kind, connector, ref).
+
+    They are deleted in the caller's transaction, so they are taken exactly when its results commit.
+    """
+    statement = sa.text(
+        """
+        WITH oldest AS (
+            SELECT id FROM pending WHERE step = :step AND kind = ANY(:kinds) ORDER BY id LIMIT :limit
+        ), gone AS (
+            DELETE FROM pending USING oldest WHERE pending.id = oldest.id
+            RETURNING pending.kind, pending.connector, pending.ref
+        )
+        SELECT DISTINCT kind, connector, ref FROM gone ORDER BY kind, connector, ref
+        """
+    )
+    return list(connection.execute(statement, {"step": step, "kinds": list(kinds), "limit": limit}).all())

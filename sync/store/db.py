@@ -1,0 +1,115 @@
+"""One door to PostgreSQL: the engine, advisory locks, COPY."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from psycopg import sql
+from psycopg.types.json import set_json_dumps, set_json_loads
+from sqlalchemy.engine import Connection, Engine
+
+from sync.store.tables import metadata
+
+LOCK_SPACE = 0x1EAD  # the first half of our two-part advisory lock keys
+
+
+def _dumps(value: Any) -> bytes:
+    return msgspec.json.encode(value)
+
+
+set_json_dumps(_dumps)
+set_json_loads(msgspec.json.decode)
+
+
+def make_engine(url: str) -> Engine:
+    """An engine for a libpq URL (``postgresql://…``), with dead peers noticed within a minute."""
+    address = sa.make_url(url).set(drivername="postgresql+psycopg")
+    return sa.create_engine(
+        address,
+        pool_size=8,
+        max_overflow=16,
+        pool_pre_ping=True,
+        json_serializer=lambda value: _dumps(value).decode(),
+        json_deserializer=msgspec.json.decode,
+        connect_args={
+            "connect_timeout": 30,
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "options": "-c timezone=UTC -c application_name=leadledger",
+        },
+    )
+
+
+def copy_rows(
+    connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> int:
+    """COPY `rows` into `table`; returns how many."""
+    raw = connection.connection.driver_connection
+    assert raw is not None
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
+        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
+    )
+    count = 0
+    with raw.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)
+            count += 1
+    return count
+
+
+@contextmanager
+def staged(
+    connection: Connection, table: sa.Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> Iterator[sa.Table]:
+    """A temporary copy of `table` with only `columns`, filled by COPY and dropped at the end of the block."""
+    name = f"stage_{table.name}"
+    stage = sa.Table(
+        name,
+        sa.MetaData(),
+        *[sa.Column(c, metadata.tables[table.name].c[c].type) for c in columns],
+        prefixes=["TEMPORARY"],
+    )
+    stage.create(connection)
+    copy_rows(connection, name, columns, rows)
+    connection.execute(sa.text("ANALYZE " + stage.fullname))
+    yield stage
+    # Not in a finally: after an error the transaction is lost, and its temporary tables with it.
+    stage.drop(connection)
+
+
+def json(value: Any) -> str:
+    """JSON text for a COPY into a jsonb column."""
+    return msgspec.json.encode(value).decode()
+
+
+def lock_key(name: str) -> int:
+    """The second half of an advisory lock key, from a name such as ``connector:shop``."""
+    return zlib.crc32(name.encode()) - 2**31
+
+
+def lock_transaction(connection: Connection, name: str) -> None:
+    """Wait for `name`'s lock and hold it until the transaction ends."""
+    connection.execute(
+        sa.text("SELECT pg_advisory_xact_lock(:space, :key)"), {"space": LOCK_SPACE, "key": lock_key(name)}
+    )
+
+
+def try_lock_session(connection: Connection, name: str) -> bool:
+    """Take `name`'s lock for as long as the connection lives; False when somebody else has it."""
+    return bool(
+        connection.execute(
+            sa.text("SELECT pg_try_advisory_lock(:space, :key)"), {"space": LOCK_SPACE, "key": lock_key(name)}
+        ).scalar_one()
+    )
+
+
+def unlock_session(connection: Connection, name: str) -> None:
+    connection.execute(
+        sa.text("SELECT pg_advisory_unlock(:space, :key)"), {"space": LOCK_SPACE, "key": lock_key(name)}
+    )

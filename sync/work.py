@@ -1,0 +1,105 @@
+"""One run of one connector, in the foreground or as a job: pull, derive, push."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import structlog
+
+from sync import pipeline, runs
+from sync.pull import step as pulling
+from sync.push import step as pushing
+from sync.workspace import Workspace
+
+log = structlog.get_logger()
+PARALLEL_CONNECTORS = 4
+
+
+@dataclass
+class Summary:
+    """What a sync did: its runs, what the steps took, who was busy."""
+
+    runs: list[runs.Run] = field(default_factory=list)
+    steps: dict[str, int] = field(default_factory=dict)
+    busy: list[str] = field(default_factory=list)
+
+    def add_steps(self, steps: dict[str, int]) -> None:
+        for name, count in steps.items():
+            self.steps[name] = self.steps.get(name, 0) + count
+
+
+def pull(workspace: Workspace, name: str, *, queued_id: int | None = None) -> runs.Run:
+    """Pull one connector now. Raises `runs.Busy` when another run of it is under way."""
+    with (
+        runs.begin(
+            workspace.engine, connector=name, kind="pull", stop=workspace.stop, queued_id=queued_id
+        ) as run,
+        workspace.connected(name) as connected,
+    ):
+        pulling.pull(workspace.engine, run, connected.plan(), now=datetime.now(UTC), say=workspace.say)
+    log.info("pulled", connector=name, status=run.status, counts=run.counts)
+    return run
+
+
+def derive(workspace: Workspace) -> dict[str, int]:
+    """Bring persons, stages, credits, journal and outbox up to date with what was pulled."""
+    steps = pipeline.derive(workspace.engine, workspace.rules, say=workspace.say)
+    steps["preparing"] = pushing.prepare(
+        workspace.engine, workspace.rules.push, currency=workspace.rules.currency
+    )
+    return steps
+
+
+def push(workspace: Workspace, name: str, *, queued_id: int | None = None) -> runs.Run:
+    """Send what is pending for one destination now. Raises `runs.Busy` as `pull` does."""
+    with (
+        runs.begin(
+            workspace.engine, connector=name, kind="push", stop=workspace.stop, queued_id=queued_id
+        ) as run,
+        workspace.connected(name) as connected,
+    ):
+        pushing.send(workspace.engine, run, name, connected.destination(), say=workspace.say)
+    log.info("pushed", connector=name, status=run.status, counts=run.counts)
+    return run
+
+
+def destinations(workspace: Workspace) -> list[str]:
+    return list(dict.fromkeys(rule.destination for rule in workspace.rules.push))
+
+
+def sync(workspace: Workspace, names: Sequence[str], *, pushes: bool = True) -> Summary:
+    """Pull the named connectors side by side, derive, and push to the destinations among them (or to all,
+    when all are named)."""
+    summary = Summary()
+    sources = [n for n in names if workspace.declared(n).source is not None]
+    _side_by_side(workspace, sources, pull, summary)
+    summary.add_steps(derive(workspace))
+    if pushes:
+        _side_by_side(workspace, [n for n in destinations(workspace) if n in names], push, summary)
+    return summary
+
+
+def _side_by_side(
+    workspace: Workspace,
+    names: Sequence[str],
+    work: Callable[[Workspace, str], runs.Run],
+    summary: Summary,
+) -> None:
+    """Run `work` for each name in threads; Ctrl-C asks all of them to stop, and waits until they have."""
+    if not names:
+        return
+    with ThreadPoolExecutor(max_workers=min(PARALLEL_CONNECTORS, len(names))) as pool:
+        jobs = {name: pool.submit(copy_context().run, work, workspace, name) for name in names}
+        try:
+            for name, job in jobs.items():
+                try:
+                    summary.runs.append(job.result())
+                except runs.Busy:
+                    summary.busy.append(name)
+        except BaseException:
+            workspace.stop.set()
+            raise

@@ -1,0 +1,154 @@
+"""A config, its database and its rules, opened together and closed together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time
+from pathlib import Path
+from threading import Event
+from types import TracebackType
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy.engine import Engine
+
+from connectors import catalog
+from connectors.contract import Connector, Context, Stream
+from connectors.http import Http, HttpSettings
+from sync import rulebook
+from sync.config import Config, load, mapping_of
+from sync.config_types import ConnectorConfig
+from sync.pull.step import Plan
+from sync.store import db, schema
+from sync.store.embedded import Embedded
+
+Say = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """For callers that show no progress."""
+
+
+@dataclass
+class Workspace:
+    """An open workspace. `stop` asks everything that runs to stop at the next safe point."""
+
+    config: Config
+    url: str
+    engine: Engine
+    rules: rulebook.Rulebook
+    say: Say = silent
+    stop: Event = field(default_factory=Event)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return self.rules.zone
+
+    def declared(self, name: str) -> Connector:
+        return declaration_of(self.config.connector(name))
+
+    @contextmanager
+    def connected(self, name: str) -> Iterator[Connected]:
+        """The connector `name`, with its HTTP clients closed at the end."""
+        with Connected(self.config.connector(name), self.config, self.zone) as connected:
+            yield connected
+
+
+class Connected(AbstractContextManager["Connected"]):
+    """A configured connector's source and destination, made when first asked for."""
+
+    def __init__(self, connector: ConnectorConfig, config: Config, zone: ZoneInfo) -> None:
+        self.config = connector
+        self.declaration = declaration_of(connector)
+        self._zone = zone
+        self._phone_region = config.identity.phone_region
+        self._stack = ExitStack()
+        self._context = Context(name=connector.name, zone=zone, folder=config.folder, http=self._http)
+
+    def _http(self, settings: HttpSettings) -> Http:
+        return self._stack.enter_context(Http(settings))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def is_source(self) -> bool:
+        return self.declaration.source is not None
+
+    @property
+    def is_destination(self) -> bool:
+        return self.declaration.destination is not None
+
+    def source(self) -> Any:
+        return self.declaration.source(self.config.options, self._context)
+
+    def destination(self) -> Any:
+        return self.declaration.destination(self.config.options, self._context)
+
+    def plan(self) -> Plan:
+        """What a pull of this connector needs."""
+        return Plan(
+            connector=self.config.name,
+            source=self.source(),
+            mapping=mapping_of(self.config),
+            streams=chosen_streams(self.config),
+            start=start_of(self.config, self._zone),
+            zone=self._zone,
+            phone_region=self._phone_region,
+        )
+
+
+def declaration_of(connector: ConnectorConfig) -> Connector:
+    return catalog.find()[0][connector.type]
+
+
+def start_of(connector: ConnectorConfig, zone: ZoneInfo) -> datetime:
+    """The begin of the config's `from:` day, in UTC."""
+    assert connector.start is not None, "the config of a source has a from:"
+    return datetime.combine(connector.start, time(), zone).astimezone(UTC)
+
+
+def chosen_streams(connector: ConnectorConfig) -> list[Stream]:
+    """The streams that the config chose, of those that the connector has with these options."""
+    declared = declaration_of(connector)
+    streams = declared.streams or declared.source.streams(connector.options)
+    return [s for s in streams if connector.streams is None or s.name in connector.streams]
+
+
+class Opened:
+    """Opens a workspace from its config file; a context manager."""
+
+    def __init__(self, path: Path, *, say: Say = silent) -> None:
+        self.path = path
+        self.say = say
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Workspace:
+        return self.open(load(self.path))
+
+    def open(self, config: Config) -> Workspace:
+        if config.database == "embedded":
+            server = Embedded(config.data_folder, say=self.say)
+            url = server.start()
+            self._stack.callback(server.stop_if_unused)
+        else:
+            url = config.database
+        engine = db.make_engine(url)
+        self._stack.callback(engine.dispose)
+        schema.migrate(engine)
+        return Workspace(config=config, url=url, engine=engine, rules=rulebook.of(config), say=self.say)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
