@@ -57,10 +57,11 @@ def note(error: pydantic.ValidationError, model: Model, found: Mistakes, where: 
         is_key = each["loc"][-1:] == ("[key]",)
         loc = each["loc"][:-1] if is_key else each["loc"]
         place = (*where, *loc)
-        if found.is_broken(place):
+        kind = each["type"]
+        follows = kind in {"value_error", "mistakes"} and found.is_broken_inside(place)
+        if follows or found.is_broken(place):
             continue
         context: Mapping[str, Any] = each.get("ctx") or {}
-        kind = each["type"]
         if kind == "mistakes":
             for at, problem, fix in context["found"]:
                 found.add((*place, *at), problem, fix, key=bool(at))

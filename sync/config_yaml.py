@@ -76,6 +76,10 @@ class Mistakes:
         """Whether a mistake at this place or above it is known already, so that others follow from it."""
         return any(where[:end] in self.broken for end in range(len(where) + 1))
 
+    def is_broken_inside(self, where: Where) -> bool:
+        """Whether a part of this place is known to be wrong, so that the whole cannot be judged."""
+        return any(broken[: len(where)] == where for broken in self.broken)
+
     def _position(self, where: Where, *, key: bool) -> tuple[int, int]:
         if key and where in self.keys:
             return self.keys[where]

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 from collections.abc import Iterable, MutableMapping
 from typing import Any, Literal
+from urllib.parse import quote, quote_plus
 
 import structlog
 
-_EMAIL = re.compile(r"([A-Za-z0-9])[A-Za-z0-9._%+-]*@([A-Za-z0-9.-]+\.[A-Za-z]{2,})")
+# What stands before the @, in any script, up to what separates an address from the text or URL around it;
+# in a URL the @ may be written %40.
+_ENDS = r"\s@,;:<>()\[\]{}\"=/?&|\\"
+_EMAIL = re.compile(rf"(?<![^{_ENDS}])([^{_ENDS}*]?)[^{_ENDS}]*(@|%40)((?:[\w-]+\.)+[^\W\d_][\w-]+)")
 _secrets: set[str] = set()
 MIN_SECRET_LENGTH = 4
 
 
 def hide(secrets: Iterable[str]) -> None:
-    """Never write these values, wherever they turn up."""
-    _secrets.update(s for s in secrets if len(s) >= MIN_SECRET_LENGTH)
+    """Never write these values, wherever they turn up: as they are, or as a URL or JSON writes them."""
+    for secret in secrets:
+        if len(secret) >= MIN_SECRET_LENGTH:
+            _secrets.update((secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]))
 
 
 def mask(text: str) -> str:
     """`text` without known secrets, and with every e-mail address cut to ``a***@example.com``."""
-    for secret in _secrets:
+    for secret in sorted(_secrets, key=len, reverse=True):  # one may be part of another
         text = text.replace(secret, "[secret]")
-    return _EMAIL.sub(r"\1***@\2", text)
+    return _EMAIL.sub(r"\1***\2\3", text)
 
 
 def _mask_all(value: Any) -> Any:
@@ -32,13 +39,16 @@ def _mask_all(value: Any) -> Any:
         return mask(value)
     if isinstance(value, dict):
         return {_mask_all(k): _mask_all(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | set | frozenset):
         return [_mask_all(v) for v in value]
-    return value
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return mask(str(value))
 
 
 def _masking(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return {name: _mask_all(value) for name, value in event.items()}
+    # structlog's own entries (`_record`) are taken out before anything is written.
+    return {name: value if name.startswith("_") else _mask_all(value) for name, value in event.items()}
 
 
 def configure(*, form: Literal["auto", "json", "text"], level: str) -> None:

@@ -7,6 +7,7 @@ processes may call this at any time and a kill between two batches loses nothing
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy.engine import Connection, Engine
@@ -18,8 +19,18 @@ from sync.funnel import step as funnel
 from sync.ledger import step as ledger
 from sync.match import step as matching
 from sync.store import db
+from sync.store.tables import CANONICAL
 
 Say = Callable[[str], None]
+
+# From so many rows on the planner gets new statistics at once: the database's own come a minute later, and
+# until then it takes the freshly filled tables for empty.
+MANY = 1_000
+CANONICAL_NAMES = tuple(table.name for table in CANONICAL.values())
+MATCHED = ("sightings", "members")
+STAGED = ("stage_events", "journeys")
+ATTRIBUTED = ("attributions", "credits")
+BOOKED = ("entries", "postings")
 
 
 def derive(
@@ -32,23 +43,37 @@ def derive(
         if is_new and version > 1:
             attribution_store.note_all_orders(connection)
     policy = rules.policy(version)
-    steps: dict[str, Callable[[Connection], int]] = {
-        "matching": lambda c: matching.match(c, rules.identity),
-        "staging": lambda c: funnel.advance(c, rules.stages, paid=policy.paid_statuses),
-        "attributing": lambda c: attribution.attribute(c, policy),
-        "booking": lambda c: ledger.book(c, policy, zone=rules.zone, now=now),
-    }
+    steps = (
+        Step("matching", lambda c: matching.match(c, rules.identity), MATCHED),
+        Step("staging", lambda c: funnel.advance(c, rules.stages, paid=policy.paid_statuses), STAGED),
+        Step("attributing", lambda c: attribution.attribute(c, policy), ATTRIBUTED),
+        Step("booking", lambda c: ledger.book(c, policy, zone=rules.zone, now=now), BOOKED),
+    )
     done: dict[str, int] = {}
-    for name, step in steps.items():
+    for step in steps:
         total = 0
         while took := _batch(engine, step):
             total += took
-            say(f"{name}: {total:,}")
-        done[name] = total
+            say(f"{step.name}: {total:,}")
+        done[step.name] = total
     return done
 
 
-def _batch(engine: Engine, step: Callable[[Connection], int]) -> int:
+@dataclass(frozen=True)
+class Step:
+    """One step of the flow: takes a batch and says how much it took; `writes` are the tables it fills."""
+
+    name: str
+    take: Callable[[Connection], int]
+    writes: tuple[str, ...]
+
+
+def _batch(engine: Engine, step: Step) -> int:
     with engine.begin() as connection:
         db.lock_transaction(connection, "pipeline")
-        return step(connection)
+        if step.writes is MATCHED and db.has_at_least(connection, "pending", MANY):
+            db.analyze(connection, CANONICAL_NAMES)
+        took = step.take(connection)
+        if took >= MANY:
+            db.analyze(connection, step.writes)
+        return took

@@ -25,6 +25,7 @@ from sync.store import db
 from sync.store.tables import runs
 
 log = structlog.get_logger()
+AGAIN = "Run `leadledger sync` again: it goes on where it stopped."
 
 
 class Busy(Exception):
@@ -97,6 +98,9 @@ def begin(
 ) -> Iterator[Run]:
     """Run one connector: take its lock, open (or take up) its run row, close it with what came of it.
 
+    An exception inside makes the run a failed one, which its caller sees by `Run.status`, and ends here; only
+    a stop by the operator and a lost fence go on.
+
     Raises `Busy` at once when another run of the connector holds the lock. Rows left ``running`` by a process
     that died are closed as ``abandoned`` by the next run that gets the lock.
     """
@@ -120,12 +124,6 @@ def begin(
                 structlog.contextvars.unbind_contextvars("run", "connector")
         finally:
             db.unlock_session(guard, f"connector:{connector}")
-
-
-def _describe(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt | SystemExit | Stopped):
-        return "stopped by the operator"
-    return f"{type(error).__name__}: {error}"
 
 
 def _open(engine: Engine, *, connector: str, kind: str, queued_id: int | None) -> Run:

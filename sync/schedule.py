@@ -49,12 +49,24 @@ def next_due(cron: str, zone: ZoneInfo, after: datetime) -> datetime:
     while True:
         local: datetime = times.get_next(datetime)
         at = local.replace(tzinfo=zone).astimezone(UTC)
-        skipped = at.astimezone(zone).replace(tzinfo=None) != local
-        if skipped:
-            # With fold 0 the offset from before the gap holds: the instant lies just after it.
-            at = local.replace(tzinfo=zone, fold=0).astimezone(UTC)
+        if at.astimezone(zone).replace(tzinfo=None) != local:
+            at = _end_of_gap(local, zone)
         if at > after:
             return at
+
+
+def _end_of_gap(local: datetime, zone: ZoneInfo) -> datetime:
+    """The first instant after the gap in which `local` lies, a time that no clock on the wall shows."""
+    # Read by the offset after the change it lies before it, by the offset before the change after it.
+    low = local.replace(tzinfo=zone, fold=1).astimezone(UTC)
+    high = local.replace(tzinfo=zone, fold=0).astimezone(UTC)
+    while high - low > timedelta(seconds=1):
+        middle = low + timedelta(seconds=(high - low) // timedelta(seconds=2))
+        if middle.astimezone(zone).replace(tzinfo=None) < local:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def due_times(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import structlog
 
 from sync import pipeline, runs
+from sync.pull import backfill as backfills
 from sync.pull import step as pulling
 from sync.push import step as pushing
 from sync.workspace import Workspace
@@ -103,3 +104,33 @@ def _side_by_side(
         except BaseException:
             workspace.stop.set()
             raise
+
+
+def backfill(
+    workspace: Workspace, name: str, *, since: datetime, until: datetime, streams: Sequence[str], again: bool
+) -> tuple[runs.Run, int, int]:
+    """Read a range again in slices; returns the run, how many slices are done, and how many there are."""
+    with (
+        runs.begin(workspace.engine, connector=name, kind="backfill", stop=workspace.stop) as run,
+        workspace.connected(name) as connected,
+    ):
+        plan = connected.plan()
+        chosen = [s for s in plan.streams if not streams or s.name in streams]
+        with workspace.engine.begin() as connection:
+            slices = backfills.plan(connection, name, chosen, since=since, until=until, again=again)
+        done = backfills.run_slices(workspace.engine, run, plan, slices, say=workspace.say)
+    return run, done, len(slices)
+
+
+def retry_quarantine(workspace: Workspace, chosen: Mapping[str, Mapping[str, Sequence[str]]]) -> int:
+    """Map what was set aside again (by connector and stream, raw ids); returns how many still are."""
+    still = 0
+    for name, by_stream in chosen.items():
+        with (
+            runs.begin(workspace.engine, connector=name, kind="retry", stop=workspace.stop) as run,
+            workspace.connected(name) as connected,
+        ):
+            plan = connected.plan()
+            for stream, raw_ids in by_stream.items():
+                still += pulling.remap(workspace.engine, run, plan, stream, say=workspace.say, only=raw_ids)
+    return still

@@ -6,19 +6,20 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time
-from pathlib import Path
 from threading import Event
 from types import TracebackType
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pydantic
+import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from connectors import catalog
 from connectors.contract import Connector, Context, Stream
 from connectors.http import Http, HttpSettings
 from sync import rulebook
-from sync.config import Config, load, mapping_of
+from sync.config import Config, mapping_of
 from sync.config_types import ConnectorConfig
 from sync.pull.step import Plan
 from sync.store import db, schema
@@ -48,6 +49,18 @@ class Workspace:
 
     def declared(self, name: str) -> Connector:
         return declaration_of(self.config.connector(name))
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every secret of the config, so that no log line shows one."""
+        found = [
+            value.get_secret_value()
+            for connector in self.config.connectors
+            for value in dict(connector.options or {}).values()
+            if isinstance(value, pydantic.SecretStr)
+        ]
+        password = sa.make_url(self.url).password
+        return [*found, *([str(password)] if password else [])]
 
     @contextmanager
     def connected(self, name: str) -> Iterator[Connected]:
@@ -123,27 +136,36 @@ def chosen_streams(connector: ConnectorConfig) -> list[Stream]:
 
 
 class Opened:
-    """Opens a workspace from its config file; a context manager."""
+    """Opens the workspace of a config: starts its database if it is embedded, brings it to this version.
 
-    def __init__(self, path: Path, *, say: Say = silent) -> None:
-        self.path = path
+    A context manager; leaving it closes everything, and stops the embedded database if nobody else uses it.
+    """
+
+    def __init__(self, config: Config, *, say: Say = silent) -> None:
+        self.config = config
         self.say = say
         self._stack = ExitStack()
 
     def __enter__(self) -> Workspace:
-        return self.open(load(self.path))
+        try:
+            return self._open()
+        except BaseException:
+            self._stack.close()
+            raise
 
-    def open(self, config: Config) -> Workspace:
-        if config.database == "embedded":
-            server = Embedded(config.data_folder, say=self.say)
+    def _open(self) -> Workspace:
+        if self.config.database == "embedded":
+            server = Embedded(self.config.data_folder, say=self.say)
             url = server.start()
             self._stack.callback(server.stop_if_unused)
         else:
-            url = config.database
+            url = self.config.database
         engine = db.make_engine(url)
         self._stack.callback(engine.dispose)
         schema.migrate(engine)
-        return Workspace(config=config, url=url, engine=engine, rules=rulebook.of(config), say=self.say)
+        return Workspace(
+            config=self.config, url=url, engine=engine, rules=rulebook.of(self.config), say=self.say
+        )
 
     def __exit__(
         self,

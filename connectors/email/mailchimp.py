@@ -33,7 +33,8 @@ BOUNCES_FOR = timedelta(days=5)
 """So long after the sending a campaign is read at every run, because bounces may move no time of a report."""
 ACTIVITY_TRIES = 2
 REPORT_FIELDS = (
-    "reports.id,reports.campaign_title,reports.type,reports.list_id,reports.emails_sent,reports.send_time,"
+    "reports.id,reports.campaign_title,reports.subject_line,reports.type,reports.list_id,"
+    "reports.emails_sent,reports.send_time,"
     "reports.opens.last_open,reports.clicks.last_click,reports.bounces,total_items"
 )
 

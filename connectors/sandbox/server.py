@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 import uvicorn
@@ -65,9 +66,16 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def serve(state: Path, *, port: int, host: str = HOST) -> None:
-    """Serve until SIGINT or SIGTERM. Raises OSError when the port is taken."""
+    """Serve until SIGINT or SIGTERM, then return. Raises OSError when the port is taken."""
     with _listen(host, port) as listener:
+        # uvicorn stops on these two and then sends itself what it got, which would end the process.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _nothing_more)
         uvicorn.Server(_config(State(state))).run(sockets=[listener])
+
+
+def _nothing_more(number: int, frame: FrameType | None) -> None:
+    """Serving has ended already."""
 
 
 class Server:

@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS docs (
     at REAL NOT NULL, changed REAL NOT NULL, number INTEGER NOT NULL, body TEXT NOT NULL,
     PRIMARY KEY (vendor, kind, id)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS docs_number ON docs (vendor, kind, number);
 CREATE INDEX IF NOT EXISTS docs_changed ON docs (vendor, kind, changed, number);
 CREATE INDEX IF NOT EXISTS docs_at ON docs (vendor, kind, at, number);
 CREATE INDEX IF NOT EXISTS docs_parent ON docs (vendor, kind, parent, number);
@@ -168,11 +169,15 @@ class State:
                 values.append(value)  # type: ignore[arg-type]
         filters = " AND ".join(where)
         direction = "DESC" if descending else "ASC"
+        by = f"{order} {direction}, number {direction}, id {direction}"
+        outer = f"d.{order} {direction}, d.number {direction}, d.id {direction}"
         total = self._db.execute(f"SELECT count(*) FROM docs WHERE {filters}", values).fetchone()[0]  # noqa: S608
         rows = self._db.execute(
-            f"SELECT id, body, at, changed, parent, number FROM docs WHERE {filters}"  # noqa: S608
-            f" ORDER BY {order} {direction}, number {direction}, id {direction} LIMIT ? OFFSET ?",
-            [*values, limit, offset],
+            # The page is found over an index alone; only its own bodies are read.
+            "SELECT d.id, d.body, d.at, d.changed, d.parent, d.number FROM docs d JOIN"
+            f" (SELECT id FROM docs WHERE {filters} ORDER BY {by} LIMIT ? OFFSET ?) page ON page.id = d.id"
+            f" WHERE d.vendor=? AND d.kind=? ORDER BY {outer}",
+            [*values, limit, offset, vendor, kind],
         )
         return [_doc(row) for row in rows], total
 

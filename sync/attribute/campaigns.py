@@ -24,22 +24,27 @@ class Named(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """The known campaigns: by key, and by lower-cased id or name across connectors (None: ambiguous)."""
+    """The known campaigns: by key, and by lower-cased id or name, across connectors and within one (None:
+    ambiguous)."""
 
     names: Mapping[str, str]
     by_word: Mapping[str, str | None]
+    own_word: Mapping[tuple[str, str], str | None]
 
 
 def lookup(campaigns: Iterable[tuple[str, str, str]]) -> Lookup:
     """From (connector, external id, name) of every known campaign."""
     names: dict[str, str] = {}
     words: dict[str, str | None] = {}
+    own: dict[tuple[str, str], str | None] = {}
     for connector, external_id, name in sorted(campaigns):
         key = f"{connector}:{external_id}"
         names[key] = name
         for word in {external_id.lower(), name.lower()}:
             words[word] = key if words.get(word, key) == key else None
-    return Lookup(names, words)
+            mine = (connector, word)
+            own[mine] = key if own.get(mine, key) == key else None
+    return Lookup(names, words, own)
 
 
 def key_of(row: Named, known: Lookup) -> str | None:
@@ -50,8 +55,9 @@ def key_of(row: Named, known: Lookup) -> str | None:
     if row.campaign_id:
         return f"{row.connector}:{row.campaign_id}"
     if row.campaign_name:
-        own = known.by_word.get(row.campaign_name.lower())
-        return own or f"{row.connector}:{row.campaign_name}"
+        word = row.campaign_name.lower()
+        key = known.own_word.get((row.connector, word)) or known.by_word.get(word)
+        return key or f"{row.connector}:{row.campaign_name}"
     for word in (row.utm_id, row.utm_campaign):
         if word and (key := known.by_word.get(word.lower())):
             return key

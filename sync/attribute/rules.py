@@ -118,11 +118,12 @@ def _why_none(
 ) -> str:
     if not has_identity:
         return NO_PERSON
-    if any(t.at <= ordered_at for t in counted):
+    named = [t for t in counted if t.campaign is not None]
+    if any(t.at <= ordered_at for t in named):
         return OUTSIDE
-    if counted:
+    if named:
         return AFTER
-    return NO_CAMPAIGN if has_lead else NO_LEAD
+    return NO_CAMPAIGN if has_lead or counted else NO_LEAD
 
 
 def weights(usable: Sequence[Touchpoint], ordered_at: datetime, policy: Policy) -> list[int]:

@@ -25,7 +25,11 @@ def _texts(values: Iterable[str]) -> sa.ColumnElement[Any]:
 
 def named(table: Any, refs: Sequence[Ref], *, id_column: str = "external_id") -> sa.ColumnElement[bool]:
     """The rows of `table` that `refs` (connector, id) name."""
-    pairs = sa.func.unnest(_texts(r[0] for r in refs), _texts(r[1] for r in refs)).table_valued("connector", "id").render_derived()
+    pairs = (
+        sa.func.unnest(_texts(r[0] for r in refs), _texts(r[1] for r in refs))
+        .table_valued("connector", "id")
+        .render_derived()
+    )
     return sa.tuple_(table.c.connector, table.c[id_column]).in_(sa.select(pairs.c.connector, pairs.c.id))
 
 

@@ -28,6 +28,7 @@ _FROM: Mapping[str, frozenset[str]] = {
 }
 # People set the status first and the reason in the next click.
 REASON_WITHIN = timedelta(minutes=10)
+_NOTHING: tuple[Any, ...] = (None, "", [], ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Test:
 
     def holds(self, values: Mapping[str, Any]) -> bool:
         value = values.get(self.field)
-        if self.present is not None and (value is not None) != self.present:
+        if self.present is not None and (value not in _NOTHING) != self.present:
             return False
         if self.one_of is not None and not _in(value, self.one_of):
             return False
@@ -121,15 +122,16 @@ class Journey:
 
 def events(facts: Iterable[Fact], rules: Sequence[Rule]) -> list[Event]:
     """Every stage a person reached, oldest first; empty for a person without a lead."""
-    ordered = sorted(facts, key=lambda f: (f.at, f.kind, f.connector, f.id))
-    leads = [f for f in ordered if f.kind == "lead" and not f.values.get("test")]
+    real = (f for f in facts if not f.values.get("test"))
+    ordered = sorted(real, key=lambda f: (f.at, f.kind, f.connector, f.id))
+    leads = [f for f in ordered if f.kind == "lead"]
     if not leads:
         return []
     start = leads[0].at
     candidates = [Event("lead", f.at, f.who, "a lead came in", None, f) for f in leads]
     for rule in rules:
         candidates += _candidates(rule, ordered, start)
-    candidates.sort(key=lambda e: (max(e.at, start), _STEPS[e.stage], e.at, e.fact.connector, e.fact.id))
+    candidates.sort(key=lambda e: _turn(e, start))
     stage = ""
     reached: list[Event] = []
     for event in candidates:
@@ -139,13 +141,23 @@ def events(facts: Iterable[Fact], rules: Sequence[Rule]) -> list[Event]:
     return reached
 
 
+def _turn(event: Event, start: datetime) -> tuple[Any, ...]:
+    """The place of an event among the others: facts older than the first lead follow it, and the
+    qualification that it brings about, in the order in which they happened."""
+    by_lead = event.at >= start and event.stage in ("lead", "mql")
+    step = _STEPS[event.stage]
+    return (max(event.at, start), not by_lead, event.at, step, event.fact.connector, event.fact.id)
+
+
 def _candidates(rule: Rule, ordered: Sequence[Fact], start: datetime) -> list[Event]:
+    if rule.stage == "won":
+        ordered = [f for f in ordered if f.kind != "order" or f.at >= start]
     others = [_first(condition, ordered) for condition in rule.also]
     if any(fact is None for fact in others):
         return []
     found = []
     for fact in ordered:
-        if not rule.when.holds(fact) or fact.values.get("test"):
+        if not rule.when.holds(fact):
             continue
         if fact.kind == "order" and fact.at < start:
             continue

@@ -151,7 +151,8 @@ def desired(sale: Sale | None, refunds: Sequence[Refund]) -> list[Draft]:
 
 def _take_back(buckets: Mapping[str, int], refund: Refund, sale: Sale) -> dict[str, int]:
     """From which accounts a refund is taken. A known split of tax and shipping is followed as far as the
-    sale has it; the rest, and a refund without a split, goes by what is left on each account."""
+    sale has it; the rest, and a refund without a split, goes by what is left on each account. A split that
+    the other accounts cannot bear gives way: only what exceeds the whole sale is booked as excess."""
     taken: dict[str, int] = {}
     left = refund.amount
     for account, known in (
@@ -159,16 +160,18 @@ def _take_back(buckets: Mapping[str, int], refund: Refund, sale: Sale) -> dict[s
         (accounts.shipping(sale.connector), refund.shipping),
     ):
         if known is not None and account in buckets:
-            taken[account] = min(known, buckets[account], left)
+            taken[account] = max(0, min(known, buckets[account], left))
             left -= taken[account]
-    open_ = {a: n for a, n in buckets.items() if n > 0 and a not in taken}
-    fits = min(left, sum(open_.values()))
-    if fits > 0:
-        parts = shares(fits, list(open_.values()))
-        taken |= dict(zip(open_, parts, strict=True))
-    if left > fits:
-        excess = accounts.unattributed(EXCESS)
-        taken[excess] = taken.get(excess, 0) + left - fits
+    for spared in (frozenset(taken), frozenset[str]()):
+        open_ = {a: n - taken.get(a, 0) for a, n in buckets.items() if a not in spared}
+        open_ = {a: n for a, n in open_.items() if n > 0}
+        fits = min(left, sum(open_.values()))
+        if fits > 0:
+            for account, part in zip(open_, shares(fits, list(open_.values())), strict=True):
+                taken[account] = taken.get(account, 0) + part
+            left -= fits
+    if left > 0:
+        taken[accounts.unattributed(EXCESS)] = left
     return taken
 
 
@@ -219,9 +222,11 @@ def _why(entry: Live, target: Draft | None, why_gone: str) -> tuple[Kind, str]:
     if target is None:
         gone = "the shop withdrew the refund" if entry.part.startswith("refund:") else why_gone
         return "cancellation", gone
-    if dict(entry.postings).get(_revenue_of(entry)) == dict(target.postings).get(_revenue_of(entry)):
-        return "reattribution", "evidence or policy changed who is credited"
-    return "correction", "the shop edited the amount"
+    if dict(entry.postings).get(_revenue_of(entry)) != dict(target.postings).get(_revenue_of(entry)):
+        return "correction", "the shop edited the amount"
+    if (entry.currency, entry.happened_at) != (target.currency, target.happened_at):
+        return "correction", "the shop edited the date or the currency"
+    return "reattribution", "evidence or policy changed who is credited"
 
 
 def _revenue_of(entry: Live) -> str:

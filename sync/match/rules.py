@@ -64,13 +64,20 @@ def ignored(key: Key, seen_with: Mapping[str, int], rules: Rules) -> str | None:
     kind, value = key
     if kind == "email":
         for pattern in rules.ignore:
-            if fnmatchcase(value, pattern.lower()):
+            if fnmatchcase(value, _as_key(pattern.lower(), rules)):
                 return f"is on the ignore list ({pattern})"
     other = "phone" if kind == "email" else "email"
     count, cap = seen_with.get(other, 0), rules.caps.get(kind)
     if cap is not None and count > cap:
         return f"stands beside {count} different {other}s, more than {cap}"
     return None
+
+
+def _as_key(pattern: str, rules: Rules) -> str:
+    """A whole address on the ignore list as it would stand in a key; a pattern with wildcards as it is."""
+    if any(c in pattern for c in "*?["):
+        return pattern
+    return canonical_gmail(pattern, dots=rules.gmail_dots, plus=rules.plus_tags)
 
 
 def persons(sightings: Mapping[Ref, Iterable[Key]]) -> dict[Ref, str]:

@@ -123,9 +123,11 @@ def _commit_page(
     heads = store.read_heads(connection, plan.connector, stream.name, [r.raw.external_id for r in records])
     verdicts = {r.raw.external_id: rules.judge(r, heads.get(r.raw.external_id)) for r in records}
     fresh = [r for r in records if verdicts[r.raw.external_id] in ("new", "changed")]
+    own = store.own_writes(connection, plan.connector, {r.raw.external_id: r.raw.version for r in fresh})
     counts = {"fetched": len(page.records)}
-    for verdict in verdicts.values():
-        counts[verdict] = counts.get(verdict, 0) + 1
+    for external_id, verdict in verdicts.items():
+        name = "own" if external_id in own else verdict
+        counts[name] = counts.get(name, 0) + 1
     if fresh:
         ids = store.keep_evidence(
             connection,

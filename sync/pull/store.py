@@ -255,6 +255,28 @@ def read_bodies(
     return list(connection.execute(statement))
 
 
+def own_writes(
+    connection: Connection, connector: str, versions: Mapping[str, datetime | None]
+) -> set[str]:
+    """Of raw records (external id → the vendor's time of change): those that changed when we wrote to them.
+
+    They are our own push coming back, give or take five minutes between the two clocks.
+    """
+    rows = connection.execute(
+        sa.text(
+            """
+            SELECT DISTINCT n.external_id
+              FROM unnest(CAST(:ids AS text[]), CAST(:versions AS timestamptz[])) AS n (external_id, version)
+              JOIN deliveries d ON d.destination = :connector AND d.remote_id = n.external_id
+               AND d.outcome = 'accepted'
+               AND n.version BETWEEN d.sent_at - interval '5 minutes' AND d.answered_at + interval '5 minutes'
+            """
+        ),
+        {"connector": connector, "ids": list(versions), "versions": list(versions.values())},
+    )
+    return set(rows.scalars())
+
+
 def spend_within(
     connection: Connection, *, connector: str, stream: str, since: date, until: date
 ) -> set[str]:

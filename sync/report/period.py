@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 _MONTHS = re.compile(r"(\d{4})-(\d{2})")
@@ -22,8 +22,9 @@ class Period:
     until: date
 
     def bounds(self, zone: ZoneInfo) -> tuple[datetime, datetime]:
-        """The instants of its begin and end: a day of a clock change has 23 or 25 hours."""
-        return datetime.combine(self.since, time(), zone), datetime.combine(self.until, time(), zone)
+        """The instants of its begin and end, in UTC: a day of a clock change has 23 or 25 hours."""
+        begin, end = (datetime.combine(day, time(), zone) for day in (self.since, self.until))
+        return begin.astimezone(UTC), end.astimezone(UTC)
 
 
 EVER = Period(date(1970, 1, 1), date(9998, 1, 1))

@@ -77,10 +77,24 @@ def staged(
     )
     stage.create(connection)
     copy_rows(connection, name, columns, rows)
-    connection.execute(sa.text("ANALYZE " + stage.fullname))
+    analyze(connection, [name])
     yield stage
     # Not in a finally: after an error the transaction is lost, and its temporary tables with it.
     stage.drop(connection)
+
+
+def analyze(connection: Connection, tables: Sequence[str]) -> None:
+    """Give the planner new statistics of `tables`."""
+    raw = connection.connection.driver_connection
+    assert raw is not None
+    names = sql.SQL(", ").join(map(sql.Identifier, tables))
+    raw.execute(sql.SQL("ANALYZE {}").format(names))
+
+
+def has_at_least(connection: Connection, table: str, count: int) -> bool:
+    """Whether `table` has `count` rows or more; reads no more than that."""
+    found = sa.select(sa.literal(1)).select_from(sa.table(table)).limit(count).subquery()
+    return connection.execute(sa.select(sa.func.count()).select_from(found)).scalar_one() >= count
 
 
 def json(value: Any) -> str:

@@ -200,6 +200,11 @@ def test_lists_are_split_normalised_and_without_doubles():
     assert problem('{path: m, split: ";"}', {"m": "brak"}, "emails").field == "emails"
 
 
+def test_first_passes_over_a_list_without_values():
+    spec = "{first: ['a[].x', b]}"
+    assert value(spec, {"a": [{}], "b": ["y"]}, "tags") == ("y",)
+
+
 def test_lines_name_the_line_that_is_wrong():
     text = ORDER + "        lines: {each: rows, fields: {sku: sku, total: total}}\n"
     good = run(text, {**RECORD, "rows": [{"sku": "a", "total": 1}, {"sku": "", "total": "2.50"}]})

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mappings import currencies, normalise
+from mappings import currencies, normalise, unfit
 from mappings.unfit import Unfit
 
 WARSAW = ZoneInfo("Europe/Warsaw")
@@ -353,9 +353,17 @@ def test_html_text():
     assert normalise.html_text("a < b") == "a < b"
 
 
+def test_shape():
+    assert unfit.shape("Anna Żak 7") == 'text "aaaa aaa 9"'
+    assert unfit.shape(Decimal("-12.5")) == 'number "-99.9"'
+    assert unfit.shape("x" * 50) == f'text "{"a" * 40}" (50 characters)'
+    found = [unfit.shape(value) for value in (None, True, [1], {"anna": 1})]
+    assert found == ["nothing", "true", "a list of 1", "an object with 1 names"]
+
+
 @given(anything)
 def test_shape_never_shows_a_letter_or_digit_of_a_text(value):
-    said = normalise.shape(value)
+    said = unfit.shape(value)
     assert len(said) < 80
     if isinstance(value, str):
         masked = said.split('"', 1)[1].rsplit('"', 1)[0]

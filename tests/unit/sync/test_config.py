@@ -44,6 +44,12 @@ class ShopOptions(pydantic.BaseModel):
             raise ValueError(f"{value} is not https")
         return value
 
+    @pydantic.model_validator(mode="after")
+    def _whole(self) -> ShopOptions:
+        if not self.secret.get_secret_value():
+            raise ValueError("the secret has no checksum")
+        return self
+
 
 class FilesOptions(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)

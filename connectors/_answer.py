@@ -1,0 +1,93 @@
+"""What a vendor answered, and what that means where the vendor says nothing special."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx
+import msgspec
+
+from connectors._pace import retry_after_s
+from connectors.errors import ConnectorError, Kind
+
+T = TypeVar("T")
+RETRY_STATUSES = frozenset({408, 423, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: the body whole, at most `HttpSettings.max_body_bytes` of it.
+
+    `path` is the address without host and query.
+    """
+
+    status: int
+    headers: httpx.Headers
+    body: bytes
+    path: str
+
+    def decode(self, type: type[T] = Any) -> T:  # type: ignore[assignment]  # Any as a type's default
+        """The body as JSON. Raises `ConnectorError` (protocol) that says what came instead, never the body."""
+        return self._decode(self.body, type)
+
+    def raw_items(self, *keys: str) -> list[msgspec.Raw]:
+        """The exact bytes of each item of the list at these keys; without keys the body is the list."""
+        part: bytes | msgspec.Raw = self.body
+        for key in keys:
+            members = self._decode(part, dict[str, msgspec.Raw])
+            if key not in members:
+                raise ConnectorError("protocol", f"{self.path} answered without {key!r}", status=self.status)
+            part = members[key]
+        return self._decode(part, list[msgspec.Raw])
+
+    def _decode(self, part: bytes | msgspec.Raw, type: type[T]) -> T:
+        try:
+            return msgspec.json.decode(part, type=type)
+        except msgspec.ValidationError as error:
+            # Its text names types and the place, never a value.
+            message = f"{self.path} answered JSON of another shape: {error}"
+            raise ConnectorError("protocol", message, status=self.status) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            start = self.body.lstrip()[:1]
+            what = "HTML" if start == b"<" else "no valid JSON" if start else "nothing"
+            raise ConnectorError(
+                "protocol",
+                f"{self.path} answered {what} in place of JSON ({len(self.body)} bytes, status {self.status})",
+                hint="Open the address in a browser: a login page, a firewall or a plug-in may answer.",
+                status=self.status,
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An answer that is no success: who has to act, and whether the same call may succeed later.
+
+    `wait_s` is how long the vendor asks to wait before that; None leaves it to the client.
+    """
+
+    kind: Kind
+    message: str
+    hint: str = ""
+    retry: bool = False
+    wait_s: float | None = None
+
+
+Classify = Callable[[Answer], Problem | None]
+
+
+def default_classify(answer: Answer) -> Problem | None:
+    """What a status means where the vendor says nothing special."""
+    status = answer.status
+    if status < 400:
+        return None
+    where = f"{answer.path} answered {status}"
+    if status in RETRY_STATUSES:
+        kind: Kind = "throttled" if status == 429 else "vendor"
+        return Problem(kind, where, "The next run tries again.", True, retry_after_s(answer.headers))
+    if status == 401:
+        return Problem("credential", where, "The key is wrong or was revoked: make a new one.")
+    if status == 403:
+        return Problem("scope", where, "The key lacks a right: grant it and try again.")
+    return Problem("config" if status in (400, 404, 405, 410) else "protocol", where)

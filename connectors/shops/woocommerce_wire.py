@@ -1,0 +1,205 @@
+"""What WooCommerce's answers look like: the few fields that are read of each, their times, the errors; and how
+a request is signed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import msgspec
+from authlib.oauth1 import ClientAuth
+
+from connectors.http import Answer, Problem, default_classify
+
+SECOND = timedelta(seconds=1)
+NO_ROUTE = "rest_no_route"
+INVALID_PARAM = "rest_invalid_param"
+CANNOT_VIEW = "woocommerce_rest_cannot_view"
+
+
+class OAuth1(httpx.Auth):
+    """Signs each request with OAuth 1.0a, one-legged, in the header: the secret itself never travels.
+
+    Authlib's own class for httpx belongs to another HTTP library in its newer releases, so its
+    transport-free half is used.
+    """
+
+    def __init__(self, key: str, secret: str) -> None:
+        self._signer = ClientAuth(key, secret)
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        _, headers, _ = self._signer.prepare(request.method, str(request.url), {}, b"")
+        request.headers["Authorization"] = headers["Authorization"]
+        yield request
+
+
+class KeysInQuery(httpx.Auth):
+    """For servers that drop the Authorization header. The keys end up in the shop's access log."""
+
+    def __init__(self, key: str, secret: str) -> None:
+        self._keys = {"consumer_key": key, "consumer_secret": secret}
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.url = request.url.copy_merge_params(self._keys)
+        yield request
+
+
+class _Item(msgspec.Struct):
+    """Types are left open: PHP and plug-ins put false, "" or [] where there is nothing."""
+
+    id: Any = None
+    status: Any = None
+    currency: Any = None
+    total: Any = None
+    date_created_gmt: Any = None
+    date_modified_gmt: Any = None
+    refunds: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One item of a list: its bytes, and what is looked at."""
+
+    id: str
+    body: bytes
+    item: _Item
+
+    @property
+    def created_at(self) -> datetime | None:
+        return time_of(self.item.date_created_gmt)
+
+    @property
+    def modified_at(self) -> datetime | None:
+        return time_of(self.item.date_modified_gmt)
+
+
+def row_of(raw: msgspec.Raw) -> Row:
+    """An item without an id that can be read is known by its hash: it is set aside later, not lost."""
+    body = bytes(raw)
+    try:
+        item = msgspec.json.decode(body, type=_Item)
+    except msgspec.DecodeError:
+        item = _Item()
+    known = isinstance(item.id, int | str) and item.id != ""
+    return Row(str(item.id) if known else hashlib.sha256(body).hexdigest(), body, item)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """One page of a list. `total` is what the shop says the whole list holds."""
+
+    rows: list[Row]
+    total: int | None
+    last: bool
+
+
+def rows_of(answer: Answer, *, page: int, per_page: int) -> Rows:
+    """A page may come short although others follow (plug-ins hide rows), so the header decides."""
+    rows = [row_of(raw) for raw in answer.raw_items()]
+    pages = _number(answer.headers.get("X-WP-TotalPages"))
+    last = page >= pages if pages is not None else len(rows) < per_page
+    return Rows(rows, _number(answer.headers.get("X-WP-Total")), last)
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+
+
+def time_of(value: Any) -> datetime | None:
+    """A `*_gmt` time: UTC without saying so."""
+    try:
+        time = datetime.fromisoformat(value) if isinstance(value, str) and value else None
+    except ValueError:
+        return None
+    return time.replace(tzinfo=UTC) if time else None
+
+
+def after(inclusive: datetime) -> datetime:
+    """The bound from which "after", which is strict and knows whole seconds, shows `inclusive`."""
+    return inclusive.astimezone(UTC).replace(microsecond=0) - SECOND
+
+
+def before(exclusive: datetime) -> datetime:
+    """The bound up to which "before" shows all that is earlier than `exclusive`."""
+    whole = exclusive.astimezone(UTC).replace(microsecond=0)
+    return whole if whole == exclusive else whole + SECOND
+
+
+def stamp(time: datetime) -> str:
+    """Without offset: the shop ignores it, and reads UTC because of `dates_are_gmt`."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+class _Details(msgspec.Struct):
+    params: Any = None
+
+
+class _Error(msgspec.Struct):
+    code: Any = ""
+    data: _Details | None = None
+
+
+def error_of(answer: Answer) -> tuple[str, tuple[str, ...]]:
+    """The code of a WordPress error and the parameters that it names; empty when it is none."""
+    try:
+        error = msgspec.json.decode(answer.body, type=_Error)
+    except msgspec.DecodeError:
+        return "", ()
+    params = error.data.params if error.data else None
+    return str(error.code)[:100], tuple(map(str, params)) if isinstance(params, dict) else ()
+
+
+def classify(answer: Answer) -> Problem | None:
+    """What an answer means; a missing route and a refused parameter are left to the one who asked."""
+    if answer.status < 400:
+        if answer.body.lstrip()[:1] in (b"[", b"{"):
+            return None
+        return Problem(
+            "vendor",
+            f"{answer.path} answered something else before or in place of JSON",
+            "Look at the shop's PHP error log and at plug-ins that print notices.",
+            retry=True,
+        )
+    return None if error_of(answer)[0] in (NO_ROUTE, INVALID_PARAM) else problem_of(answer)
+
+
+def problem_of(answer: Answer) -> Problem | None:
+    """What an error answer means."""
+    code, params = error_of(answer)
+    said = f"{answer.path} answered {answer.status} {' '.join((code, *params))}".rstrip()
+    if answer.status == 403 and not code:
+        return Problem(
+            "vendor",
+            f"{said}, and not from WordPress",
+            "A firewall before the shop (Cloudflare, ModSecurity) stops us: allow this machine's address there.",
+            retry=True,
+        )
+    if answer.status == 401 and code == CANNOT_VIEW:
+        return Problem(
+            "scope",
+            said,
+            "The key's user may not read this, the key has no read right, or the server drops the"
+            " Authorization header (then set keys_in_query).",
+        )
+    if answer.status == 401:
+        return Problem(
+            "credential",
+            said,
+            "Make a new key in WooCommerce > Settings > Advanced > REST API; on plain http also compare the"
+            " clocks of both machines.",
+        )
+    if answer.status == 404 and code in ("", NO_ROUTE):
+        return Problem(
+            "config",
+            said,
+            "Check base_url (the shop's root), that WooCommerce is active, and that Settings > Permalinks is not"
+            " on 'Plain'.",
+        )
+    if answer.status == 400:
+        return Problem("protocol", said, "The shop's version does not know this parameter.")
+    general = default_classify(answer)
+    return general and replace(general, message=said)

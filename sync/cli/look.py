@@ -1,0 +1,290 @@
+"""Commands that look: status, runs, explain, verify."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+import typer
+
+from connectors.contract import Auditable, ControlItem
+from connectors.errors import ConnectorError
+from sync.attribute import store as attribution_store
+from sync.cli import output
+from sync.cli.runtime import ConfigOption, Exit, FormatOption, jsonable, opened, wrong
+from sync.ledger import verify as verifying
+from sync.pull import rules
+from sync.report import explain as explaining
+from sync.report import operations
+from sync.store.tables import CANONICAL
+from sync.workspace import Workspace
+
+
+def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel="Look")(status)
+    app.command("runs", rich_help_panel="Look")(list_runs)
+    app.command(rich_help_panel="Look")(explain)
+    app.command(rich_help_panel="Look")(verify)
+
+
+def status(config: ConfigOption = None, form: FormatOption = output.Format.table) -> None:
+    """What ran, what is late, what failed and what to do.
+
+    Example: leadledger status
+    """
+    now = datetime.now(UTC)
+    with opened(config) as workspace, workspace.engine.connect() as connection:
+        names = [c.name for c in workspace.config.connectors]
+        rows = operations.status(connection, names, now=now)
+        waiting = operations.pending_work(connection)
+        zone = workspace.zone
+    if form is output.Format.json:
+        output.print_json({"connectors": jsonable(rows), "waiting": waiting})
+        return
+    if form is output.Format.csv:
+        output.print_csv(rows)
+        return
+    output.table(
+        "",
+        [
+            "connector",
+            "state",
+            "last success",
+            "next run",
+            "behind",
+            "set aside",
+            "to push",
+            "refused",
+            "what to do",
+        ],
+        [
+            [
+                r["connector"],
+                r["state"],
+                output.ago(r["last_success"], now),
+                ("LATE " if r["late"] else "") + output.local(r["next_run"], zone),
+                output.duration(r["lag_s"]),
+                r["quarantined"] or "",
+                r["push_pending"] or "",
+                r["push_refused"] or "",
+                r["todo"] or r["waits_for"],
+            ]
+            for r in rows
+        ],
+        right=(5, 6, 7),
+    )
+    if waiting:
+        words = ", ".join(f"{step}: {count:,}" for step, count in waiting.items())
+        output.note(f"Waiting for the next sync: {words}")
+
+
+def list_runs(
+    connector: Annotated[str | None, typer.Argument(help="Only this connector's.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000)] = 20,
+    config: ConfigOption = None,
+    form: FormatOption = output.Format.table,
+) -> None:
+    """The latest runs, with counts, cursors, and what went wrong.
+
+    Example: leadledger runs shop -n 5
+    """
+    with opened(config) as workspace, workspace.engine.connect() as connection:
+        rows = operations.list_runs(connection, connector=connector, limit=limit)
+        zone = workspace.zone
+    if form is output.Format.json:
+        output.print_json(jsonable(rows))
+        return
+    if form is output.Format.csv:
+        output.print_csv(rows)
+        return
+    output.table(
+        "",
+        ["run", "connector", "", "status", "started", "took", "what came of it", "error", "what to do"],
+        [
+            [
+                r["run"],
+                r["connector"],
+                r["kind"],
+                r["status"],
+                output.local(r["started_at"], zone),
+                _took(r),
+                "; ".join(f"{stream}: {rules.shape(_shown(c))}" for stream, c in r["counts"].items()),
+                r["error"] or r["waits_for"],
+                r["todo"],
+            ]
+            for r in rows
+        ],
+        right=(0, 5),
+    )
+
+
+def _took(row: dict[str, Any]) -> str:
+    if row["started_at"] is None or row["finished_at"] is None:
+        return "–"
+    return output.duration((row["finished_at"] - row["started_at"]).total_seconds())
+
+
+def _shown(counts: dict[str, int]) -> dict[str, int]:
+    return {k: v for k, v in counts.items() if k not in ("fetched", "unchanged", "sent")}
+
+
+def explain(
+    order: Annotated[str, typer.Argument(help="An order's id or number, or connector:id.")],
+    config: ConfigOption = None,
+    body: Annotated[bool, typer.Option("--body/--no-body", help="With the vendor's bytes.")] = True,
+    form: Annotated[
+        output.Format, typer.Option("--format", "-f", help="table or json.")
+    ] = output.Format.table,
+) -> None:
+    """Open an order: its credits, the touches, the policy, the entries, down to the vendor's bytes.
+
+    Example: leadledger explain shop:17
+    """
+    with opened(config) as workspace, workspace.engine.connect() as connection:
+        refs = explaining.find_orders(connection, order)
+        if not refs:
+            raise wrong(f"There is no order {order!r}. Try its id, its number, or connector:id.")
+        if len(refs) > 1:
+            raise wrong(f"{order!r} may be {', '.join(':'.join(ref) for ref in refs)}: say which.")
+        found = explaining.explain(connection, *refs[0])
+        zone, language = workspace.zone, workspace.config.workspace.language
+    if form is output.Format.json:
+        output.print_json(found)
+        return
+    _print_order(found, zone, language, with_body=body)
+
+
+def _print_order(found: dict[str, Any], zone: Any, language: str, *, with_body: bool) -> None:
+    order = found["order"]
+    currency = order["currency"] if order else (found["entries"] or [{"currency": "EUR"}])[0]["currency"]
+
+    def money(amount: int) -> str:
+        return f"{output.money(amount, currency, language)} {currency}"
+
+    def when(text: str) -> str:
+        return output.local(datetime.fromisoformat(text), zone)
+
+    def source(evidence: dict[str, Any]) -> None:
+        output.line(
+            f"    evidence {evidence['id']}: {evidence['source']}, fetched {when(evidence['fetched_at'])} "
+            f"in run {evidence['run']}, SHA-256 {evidence['sha256']}"
+        )
+        if with_body:
+            output.line(f"    {evidence['body']}")
+
+    output.heading(f"Order {found['order_id']} of {found['connector']}")
+    if order is None:
+        output.line("The shop no longer has it.")
+    else:
+        output.line(f"{order['status']}, {money(order['total_minor'])}, ordered {when(order['ordered_at'])}")
+        source(found["evidence"])
+    output.heading("Credits")
+    policy = found["policy"]
+    if policy:
+        output.line(
+            f"policy {policy['version']}: {policy['model']} touch, lookback {policy['lookback_days']} days, "
+            f"in force since {when(policy['valid_from'])}"
+        )
+    for credit in found["credits"]:
+        to = (
+            f"{credit['campaign']} ({credit['source']})"
+            if credit["campaign"]
+            else f"unattributed: {credit['reason']}"
+        )
+        output.line(f"  {money(credit['amount_minor'])} to {to}")
+        if credit["touch"]:
+            output.line(
+                f"    by {credit['touch']['kind']} {credit['touch']['id']} at {when(credit['touch']['at'])}"
+            )
+            source(credit["touch"]["evidence"])
+    if not found["credits"]:
+        output.line("none: the order is no sale")
+    if found["person"]:
+        output.heading(f"Person {found['person']}")
+        for event in found["journey"]:
+            reason = f", {event['reason']}" if event["reason"] else ""
+            output.line(f"  {when(event['at'])}  {event['stage']} by {event['who']} ({event['why']}{reason})")
+    for refund in found["refunds"]:
+        output.heading(f"Refund {refund['id']}")
+        output.line(
+            f"{refund['amount']} {currency} at {when(refund['at'])}: {refund['reason'] or 'no reason'}"
+        )
+        source(refund["evidence"])
+    output.heading("Journal")
+    for entry in found["entries"]:
+        back = f", reverses entry {entry['reverses']}" if entry["reverses"] else ""
+        output.line(
+            f"  entry {entry['entry']}, {entry['kind']} of {when(entry['happened_at'])}, "
+            f"booked {when(entry['booked_at'])}: {entry['reason']}{back}"
+        )
+        for posting in entry["postings"]:
+            output.line(f"    {money(posting['amount_minor']):>18}  {posting['account']}")
+        output.line(f"    sealed {entry['hash']}")
+
+
+def verify(
+    config: ConfigOption = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Do not ask the shops.")] = False,
+    form: FormatOption = output.Format.table,
+) -> None:
+    """Check the books: chain, balances, evidence, completeness, and each shop's own total.
+
+    Example: leadledger verify
+    """
+    with opened(config) as workspace:
+        checks = run_checks(workspace, offline=offline)
+    rows = [
+        {"check": c.name, "checked": c.checked, "ok": c.ok, "wrong": c.wrong, "todo": c.todo} for c in checks
+    ]
+    if form is output.Format.json:
+        output.print_json(rows)
+    elif form is output.Format.csv:
+        output.print_csv(rows)
+    else:
+        print_checks(checks)
+    if not all(check.ok for check in checks):
+        raise typer.Exit(Exit.unproven)
+
+
+def print_checks(checks: Iterable[verifying.Check]) -> None:
+    output.table(
+        "",
+        ["check", "checked", "", "first thing wrong", "what to do"],
+        [[c.name, f"{c.checked:,}", "ok" if c.ok else "WRONG", c.wrong, c.todo] for c in checks],
+        right=(1,),
+    )
+
+
+def run_checks(workspace: Workspace, *, offline: bool) -> list[verifying.Check]:
+    """All checks of the workspace's books. A shop that cannot be reached is a check that failed."""
+    now = datetime.now(UTC)
+    with workspace.engine.begin() as connection:
+        version, _ = attribution_store.current_policy(connection, workspace.rules.policy_body, now=now)
+    with ExitStack() as stack, workspace.engine.connect() as connection:
+        shops: dict[str, Iterable[ControlItem]] = {}
+        order = CANONICAL["order"]
+        for connector in () if offline else workspace.config.connectors:
+            connected = stack.enter_context(workspace.connected(connector.name))
+            if not connected.is_source:
+                continue
+            source = connected.source()
+            first = connection.execute(
+                sa.select(sa.func.min(order.c.occurred_at)).where(order.c.connector == connector.name)
+            ).scalar()
+            if isinstance(source, Auditable) and first is not None:
+                shops[connector.name] = source.control_items(first - timedelta(days=1), now)
+        try:
+            return verifying.verify(
+                connection,
+                workspace.rules.policy(version),
+                zone=workspace.zone,
+                now=now,
+                shops=shops,
+                say=workspace.say,
+            )
+        except ConnectorError as error:
+            hint = f"{error.hint} Or leave the shops out: leadledger verify --offline.".strip()
+            raise ConnectorError(error.kind, error.message, hint=hint) from error

@@ -1,0 +1,178 @@
+"""Commands that report: report funnel, campaigns, identity."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from sync import logs
+from sync.cli import output
+from sync.cli.runtime import ConfigOption, FormatOption, PeriodOption, opened, wrong
+from sync.report import campaigns as campaign_report
+from sync.report import funnel as funnel_report
+from sync.report import operations, period
+
+app = typer.Typer(no_args_is_help=True, help="The same figures for marketing, sales and finance.")
+STEPS = {
+    "lead_to_mql": "lead → MQL",
+    "mql_to_sql": "MQL → SQL",
+    "sql_to_won": "SQL → won",
+    "lead_to_won": "lead → won",
+    "mql_to_rejected": "MQL → rejected",
+}
+
+
+def parse_period(text: str | None) -> period.Period:
+    try:
+        return period.parse(text)
+    except ValueError as error:
+        raise wrong(str(error)) from None
+
+
+@app.command()
+def funnel(
+    config: ConfigOption = None, period: PeriodOption = None, form: FormatOption = output.Format.table
+) -> None:
+    """How many people reached each stage, who was rejected and why, how long each step took.
+
+    Example: leadledger report funnel --period 2018-03
+    """
+    asked = parse_period(period)
+    with opened(config) as workspace, workspace.engine.connect() as connection:
+        found = funnel_report.funnel(connection, asked, workspace.zone)
+    if form is output.Format.json:
+        output.print_json(found)
+    elif form is output.Format.csv:
+        output.print_csv([found])
+    else:
+        print_funnel(found)
+
+
+def print_funnel(found: dict[str, Any]) -> None:
+    leads = found["leads"]
+    stages = ["leads", "mql", "sql", "won", "rejected", "lost", "recycled"]
+    rows = [
+        [s.upper() if s in ("mql", "sql") else s, f"{found[s]:,}", _share(found[s], leads)] for s in stages
+    ]
+    output.table("Funnel", ["stage", "people", "of leads"], rows, right=(1, 2))
+    if found["rejected_reasons"]:
+        rows = [[reason, f"{count:,}"] for reason, count in found["rejected_reasons"].items()]
+        output.table("Rejected, by reason", ["reason", "people"], rows, right=(1,))
+    medians = [[STEPS[n], output.duration(s)] for n, s in found["median_seconds"].items() if s is not None]
+    output.table("Median time", ["step", "time"], medians, right=(1,))
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "–"
+
+
+@app.command()
+def campaigns(
+    config: ConfigOption = None,
+    period: PeriodOption = None,
+    top: Annotated[
+        int | None, typer.Option("--top", min=1, help="The best so many, and the rest summed.")
+    ] = None,
+    form: FormatOption = output.Format.table,
+) -> None:
+    """Each campaign: spend, leads, MQL, SQL, won, revenue, cost per won lead, ROAS; the rest by reason.
+
+    Example: leadledger report campaigns --period 2018 --top 15
+    """
+    asked = parse_period(period)
+    with opened(config) as workspace, workspace.engine.connect() as connection:
+        currency, language = workspace.rules.currency, workspace.config.workspace.language
+        found = campaign_report.campaigns(connection, asked, workspace.zone, currency)
+    if form is output.Format.json:
+        output.print_json(found)
+    elif form is output.Format.csv:
+        output.print_csv(found["campaigns"])
+    else:
+        print_campaigns(found, language=language, top=top)
+
+
+def print_campaigns(found: dict[str, Any], *, language: str, top: int | None, spend_note: str = "") -> None:
+    currency = found["currency"]
+
+    def money(amount: int | None) -> str:
+        return output.money(amount, currency, language)
+
+    def cells(name: str, source: str, row: dict[str, Any]) -> list[Any]:
+        roas = "–" if row["roas"] is None else f"{row['roas']:.2f}"
+        return [
+            name,
+            source,
+            money(row["spend_minor"]),
+            f"{row['leads']:,}",
+            f"{row['mql']:,}",
+            f"{row['sql']:,}",
+            f"{row['won']:,}",
+            f"{row['rejected']:,}",
+            money(row["revenue_minor"]),
+            money(row["cost_per_won_minor"]),
+            roas,
+        ]
+
+    listed = found["campaigns"]
+    best, rest = (listed, []) if top is None else (listed[:top], listed[top:])
+    rows = [cells(r["campaign"], r["source"], r) for r in best]
+    if rest:
+        rows.append(cells(f"{len(rest)} more campaigns", "", _summed(rest)))
+    nobody = found["no_campaign"]
+    if nobody["leads"]:
+        rows.append(cells("no campaign known", "", nobody))
+    columns = ["campaign", "source", f"spend{spend_note}", "leads", "MQL", "SQL", "won", "rejected"]
+    columns += [f"revenue ({currency})", "cost per won", "ROAS"]
+    output.table("Campaigns", columns, rows, right=range(2, 11))
+    print_rest(found, language=language)
+
+
+def _summed(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    names = ("spend_minor", "leads", "mql", "sql", "won", "rejected", "revenue_minor")
+    total = {name: sum(row[name] for row in rows) for name in names}
+    return total | campaign_report.ratios(total["revenue_minor"], total["spend_minor"], total["won"])
+
+
+def print_rest(found: dict[str, Any], *, language: str) -> None:
+    """The unattributed rest with its reasons, and how all of it ties to the shop's total."""
+    currency, total, rest = found["currency"], found["total"], found["unattributed"]
+
+    def money(amount: int) -> str:
+        return output.money(amount, currency, language)
+
+    rows = [[f"credited to campaigns ({currency})", "", money(total["credited_minor"])]]
+    rows += [
+        [f"unattributed: {reason}", f"{row['orders']:,}", money(row["revenue_minor"])]
+        for reason, row in rest["reasons"].items()
+    ]
+    rows.append(["revenue in all", f"{total['orders']:,}", money(total["revenue_minor"])])
+    rows.append(["the journal's gross, less refunds", "", money(total["shop_gross_minor"])])
+    for other, sums in found["other_currencies"].items():
+        rows.append([f"beside it, in {other}", "", output.money(sums["revenue_minor"], other, language)])
+    output.table("Revenue", ["", "orders", "amount"], rows, right=(1, 2))
+
+
+@app.command()
+def identity(config: ConfigOption = None, form: FormatOption = output.Format.table) -> None:
+    """The identity keys that join nobody, because too many people share them, each with why.
+
+    Example: leadledger report identity
+    """
+    with opened(config) as workspace, workspace.engine.connect() as connection:
+        rows = operations.list_ignored_keys(connection)
+    shown = [{**row, "value": _masked(row["kind"], row["value"])} for row in rows]
+    if form is output.Format.json:
+        output.print_json(shown)
+    elif form is output.Format.csv:
+        output.print_csv(shown)
+    elif not shown:
+        output.line("Every identity key joins records.")
+    else:
+        output.table("", ["kind", "key", "why"], [[r["kind"], r["value"], r["why"]] for r in shown])
+
+
+def _masked(kind: str, value: str) -> str:
+    if kind == "email":
+        return logs.mask(value)
+    return f"…{value[-4:]}" if kind == "phone" else value
