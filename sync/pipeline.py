@@ -23,9 +23,8 @@ from sync.store.tables import CANONICAL
 
 Say = Callable[[str], None]
 
-# From so many rows on the planner gets new statistics at once: the database's own come a minute later, and
-# until then it takes the freshly filled tables for empty.
-MANY = 1_000
+# The planner gets new statistics of what was filled at once: the database's own come a minute later, and until
+# then it takes the tables for empty.
 CANONICAL_NAMES = tuple(table.name for table in CANONICAL.values())
 MATCHED = ("sightings", "members")
 STAGED = ("stage_events", "journeys")
@@ -71,9 +70,9 @@ class Step:
 def _batch(engine: Engine, step: Step) -> int:
     with engine.begin() as connection:
         db.lock_transaction(connection, "pipeline")
-        if step.writes is MATCHED and db.has_at_least(connection, "pending", MANY):
+        if step.writes is MATCHED and db.has_at_least(connection, "pending", db.MANY):
             db.analyze(connection, CANONICAL_NAMES)
         took = step.take(connection)
-        if took >= MANY:
+        if took >= db.MANY:
             db.analyze(connection, step.writes)
         return took

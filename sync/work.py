@@ -52,6 +52,7 @@ def derive(workspace: Workspace) -> dict[str, int]:
     steps["preparing"] = pushing.prepare(
         workspace.engine, workspace.rules.push, currency=workspace.rules.currency
     )
+    log.info("derived", **steps)
     return steps
 
 

@@ -56,6 +56,7 @@ class Options(pydantic.BaseModel):
     account_id : the ad account, as in ``act_1234``; by default all that the token's user sees.
     page_ids : the pages whose forms are read; by default all that the token's user sees.
     page_size : rows a call.
+    history_months : how far back the vendor shows spend; null: without a limit.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -67,6 +68,7 @@ class Options(pydantic.BaseModel):
     account_id: str | None = None
     page_ids: tuple[str, ...] = ()
     page_size: int = pydantic.Field(default=100, ge=LIMIT_MIN, le=500)
+    history_months: int | None = pydantic.Field(default=days_of.HISTORY_MONTHS, ge=1)
 
     @pydantic.field_validator("account_id")
     @classmethod
@@ -255,7 +257,7 @@ class MetaAds:
         latest: datetime | None = None
         for account in self._accounts():
             zone = _zone(account)
-            shown = days_of.within(window, zone=zone, now=self._clock())
+            shown = days_of.within(window, zone=zone, now=self._clock(), months=self._options.history_months)
             if shown.first > window.since.astimezone(zone).date():
                 log.warning("history_cut", account=account.id, first=shown.first.isoformat())
             for days in shown.months():
@@ -318,6 +320,7 @@ class MetaAds:
         Asked for less data, it goes on from the same place with half the rows a call.
         """
         limit, after = self._options.page_size, None
+        seen: set[str] = set()
         for _ in range(CALLS_MAX):
             answer = self._http.get(path, {**params, "limit": limit, "after": after})
             if wire.asks_too_much(answer):
@@ -330,8 +333,9 @@ class MetaAds:
             following = wire.next_after(answer)
             if following is None:
                 return
-            if following == after:
-                raise ConnectorError("protocol", f"{path} names the same page as the next one")
+            if following in seen:
+                raise ConnectorError("protocol", f"{path} names the same page as the next one again")
+            seen.add(following)
             after = following
         raise ConnectorError("protocol", f"{path} has no end after {CALLS_MAX} calls")
 

@@ -12,7 +12,7 @@ from connectors.contract import Window
 from connectors.errors import ConnectorError
 
 HISTORY_MONTHS = 37
-"""How far back insights go; the vendor refuses older days."""
+"""How far back insights go by default; the vendor refuses older days."""
 DAY = timedelta(days=1)
 
 
@@ -37,27 +37,27 @@ class Days:
             first = following
 
 
-def within(window: Window, *, zone: ZoneInfo, now: datetime) -> Days:
-    """The days that the window touches and the vendor still shows at `now`.
+def within(window: Window, *, zone: ZoneInfo, now: datetime, months: int | None) -> Days:
+    """The days that the window touches and the vendor still shows at `now`: the last `months` (None: all).
 
     Raises `ConnectorError` (config) when it shows none of them: an empty read would look as if all had been
     withdrawn.
     """
     first = window.since.astimezone(zone).date()
     last = (window.until - timedelta(microseconds=1)).astimezone(zone).date()
-    oldest = _oldest(now.astimezone(zone).date())
+    oldest = first if months is None else _oldest(now.astimezone(zone).date(), months)
     if last < oldest:
         raise ConnectorError(
             "config",
-            f"Meta shows spend of the last {HISTORY_MONTHS} months only",
+            f"Meta shows spend of the last {months} months only",
             hint=f"Begin with {oldest} or later.",
         )
     return Days(max(first, oldest), last)
 
 
-def _oldest(today: date) -> date:
+def _oldest(today: date, months: int) -> date:
     """Some days of margin: months differ in length, and the vendor's today may be a day after ours."""
-    month = today.year * 12 + today.month - 1 - HISTORY_MONTHS
+    month = today.year * 12 + today.month - 1 - months
     return date(month // 12, month % 12 + 1, min(today.day, 28)) + 4 * DAY
 
 

@@ -80,13 +80,9 @@ def change(
         leads = [_new_form_lead(scene, ad) for _ in range(2)]
         subscriber = _new_member_with_a_click(scene)
         visitor = _web_lead(scene, number)
-        for buyer in (
-            leads[0],
-            subscriber,
-            visitor["email"],
-            f"stranger.{int(moment.timestamp())}@example.net",
-        ):
+        for buyer in (leads[0], subscriber, visitor["email"]):
             _new_order(scene, buyer)
+        _new_order(scene, f"stranger.{int(moment.timestamp())}@example.net", from_search=True)
         _changed_orders(scene)
         _sales_decisions(scene, leads[1])
         _spend(scene, ad)
@@ -182,7 +178,7 @@ def _next_post(scene: _Scene) -> int:
     return max(scene.state.next_number("woocommerce", kind) for kind in ("order", "refund"))
 
 
-def _new_order(scene: _Scene, email: str) -> None:
+def _new_order(scene: _Scene, email: str, *, from_search: bool = False) -> None:
     goods = [
         shop.Goods(doc.body["id"], doc.body["name"], doc.body["sku"], round(float(doc.body["price"]) * 100))
         for doc in scene.state.select("woocommerce", "product", limit=_RECENT)[0]
@@ -196,10 +192,25 @@ def _new_order(scene: _Scene, email: str) -> None:
         basket=[(scene.chance.choice(goods), scene.chance.randint(1, 3))],
         shipping=1500,
         paid=scene.now,
+        origin=_search_visit(scene) if from_search else {},
     )
     order = shop.order_doc(sale, scene.shop)
     scene.state.put("woocommerce", "order", [order])
     scene.done(f"woocommerce: new order {order.id}, {_amount(order)}, of {email}")
+
+
+def _search_visit(scene: _Scene) -> dict[str, str]:
+    """The attribution of a visit through a paid search, as the shop notes it with an order."""
+    click = f"sandbox-gclid-{int(scene.now.timestamp())}"
+    query = f"utm_source=google&utm_medium=cpc&utm_campaign=search_brand&gclid={click}"
+    return {
+        "source_type": "utm",
+        "utm_campaign": "search_brand",
+        "utm_source": "google",
+        "utm_medium": "cpc",
+        "session_entry": f"{marketing.SITE}/?{query}",
+        "session_start_time": f"{scene.now - timedelta(minutes=5):%Y-%m-%d %H:%M:%S}",
+    }
 
 
 def _amount(order: Doc) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -32,13 +32,22 @@ _EUR_OF_PLN = 4
 """A price in EUR is that in PLN through this: near enough for an invented shop."""
 
 
-def generate(state: Path, *, seed: int, leads_csv: Path, people: int = 600, today: datetime) -> None:
+def generate(
+    state: Path,
+    *,
+    seed: int,
+    leads_csv: Path,
+    today: datetime,
+    people: int = 600,
+    progress: Callable[[str], None] | None = None,
+) -> None:
     """Write the shop's past months into `state` and its web form's leads to `leads_csv`.
 
     Parameters
     ----------
     state : the sandbox's SQLite file, made where it is not there
     today : the end of what has happened, with a time zone; the same seed and time give the same documents
+    progress : told of each step in words
 
     Raises
     ------
@@ -58,6 +67,8 @@ def generate(state: Path, *, seed: int, leads_csv: Path, people: int = 600, toda
         for vendor, kinds in contents.items():
             for kind, docs in kinds.items():
                 sandbox.put(vendor, kind, docs)
+                if progress and len(docs) > 1:
+                    progress(f"{vendor}: {len(docs):,} {kind} records")
     _write_leads_csv(paths, leads_csv)
 
 

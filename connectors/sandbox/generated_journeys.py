@@ -112,7 +112,7 @@ def _fills_forms(path: Journey, world: World, chance: random.Random, first: date
     ad = None if chance.random() < 0.08 else chance.choice(world.ads)
     path.forms.append(FormLead(first, ad, chance.random() < 0.8))
     if chance.random() < 0.2:
-        later = first + timedelta(hours=chance.randint(30, 900))
+        later = first + timedelta(hours=chance.randint(30, 1400))
         path.forms.append(FormLead(later, chance.choice(world.ads), consent=True))
 
 

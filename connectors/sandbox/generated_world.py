@@ -157,7 +157,7 @@ def _person(number: int, chance: random.Random) -> Person:
     phone = f"+485{chance.randrange(10**8):08d}" if chance.random() < 0.7 else ""
     if number % 45 == 0:
         phone = TILL_PHONE
-    if number % 70 == 0:
+    if number % 35 == 0:
         email = INFO_EMAIL
     # A family shares one phone: two people in a row.
     elif number % 30 == 1 and number > 1:

@@ -58,24 +58,24 @@ def _config(state: State) -> uvicorn.Config:
     return uvicorn.Config(application(state), log_level="error", lifespan="off", timeout_keep_alive=30)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+def listen(host: str, port: int) -> socket.socket:
+    # Without the protocol number asyncio does not set TCP_NODELAY, and each answer waits for an ACK.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
     return listener
 
 
 def serve(state: Path, *, port: int, host: str = HOST) -> None:
-    """Serve until SIGINT or SIGTERM, then return. Raises OSError when the port is taken."""
-    with _listen(host, port) as listener:
-        # uvicorn stops on these two and then sends itself what it got, which would end the process.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _nothing_more)
+    """Serve until SIGTERM, then return. Raises KeyboardInterrupt after SIGINT, OSError when the port is taken."""
+    with listen(host, port) as listener:
+        # uvicorn stops on a signal and then sends it again to whoever handled it before: the process would die.
+        signal.signal(signal.SIGTERM, _stopped_already)
         uvicorn.Server(_config(State(state))).run(sockets=[listener])
 
 
-def _nothing_more(number: int, frame: FrameType | None) -> None:
-    """Serving has ended already."""
+def _stopped_already(number: int, frame: FrameType | None) -> None:
+    """Serving has ended; the process may go on to its own end."""
 
 
 class Server:
@@ -83,7 +83,7 @@ class Server:
 
     def __init__(self, state: Path, *, port: int = 0) -> None:
         self.state = State(state)
-        self._listener = _listen(HOST, port)
+        self._listener = listen(HOST, port)
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://{HOST}:{self.port}"
         self._server = uvicorn.Server(_config(self.state))

@@ -174,7 +174,7 @@ class State:
         total = self._db.execute(f"SELECT count(*) FROM docs WHERE {filters}", values).fetchone()[0]  # noqa: S608
         rows = self._db.execute(
             # The page is found over an index alone; only its own bodies are read.
-            "SELECT d.id, d.body, d.at, d.changed, d.parent, d.number FROM docs d JOIN"
+            "SELECT d.id, d.body, d.at, d.changed, d.parent, d.number FROM docs d JOIN"  # noqa: S608
             f" (SELECT id FROM docs WHERE {filters} ORDER BY {by} LIMIT ? OFFSET ?) page ON page.id = d.id"
             f" WHERE d.vendor=? AND d.kind=? ORDER BY {outer}",
             [*values, limit, offset, vendor, kind],

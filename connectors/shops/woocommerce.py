@@ -180,7 +180,9 @@ class WooCommerce:
         said: int | None = None
         count = 0
         for _ in range(CALLS_MAX):
-            answer = self._http.get(path, self._changed(walk.after, end, {**extra, "page": walk.page}))
+            one_second = walk.before is not None
+            params = self._changed(walk.after, walk.before or end, {**extra, "page": walk.page})
+            answer = self._http.get(path, {**params, "orderby": "id"} if one_second else params)
             if _refuses(answer, "orderby"):
                 log.info("order_unknown", path=path)
                 yield from self._by_id(path, extra, window)
@@ -190,15 +192,14 @@ class WooCommerce:
                 log.warning("filter_ignored", path=path)
                 yield from self._by_id(path, extra, window)
                 return
-            if walk.moved_up(rows.total):
-                continue
             said = rows.total if said is None else said
-            fresh = walk.step(rows.rows, rows.total)
+            fresh = walk.step(rows.rows, rows.total, last=rows.last)
             count += len(fresh)
-            if rows.last and said is not None and count < said:
+            last = rows.last and not walk.repeats and not one_second
+            if last and said is not None and count < said:
                 said = self._count(path, self._changed(start, end, extra))
             yield Page(_records(fresh), cursor=Cursor(at=walk.latest) if walk.latest else None, said=said)
-            if rows.last:
+            if last:
                 return
         raise ConnectorError("protocol", f"{path} has no end after {CALLS_MAX} calls")
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -16,7 +21,7 @@ from connectors.sandbox.generated import generate
 
 from connectors.sandbox import accounts
 from connectors.sandbox.olist import load_olist
-from connectors.sandbox.server import Server
+from connectors.sandbox.server import HOST, START_WITHIN_S, listen
 from sync import logs, work
 from sync.cli import look, output, reports
 from sync.config import Config, load
@@ -29,6 +34,7 @@ from sync.store.tables import credits, entries, journeys
 from sync.workspace import Opened, Workspace
 
 PORT = 8787
+STOP_WITHIN_S = 10.0
 SANDBOX = "sandbox"
 STATE = "state.sqlite"
 PORT_FILE = "port"
@@ -57,8 +63,8 @@ def run(*, folder: Path, data: Path | None, port: int, seed: int, form: output.F
             load_olist(data, state, leads_csv=leads_csv, seed=seed, progress=say)
         else:
             generate(state, leads_csv=leads_csv, seed=seed, today=datetime.now(UTC), progress=say)
-        with _server(state, port) as server:
-            config = _write_config(folder, server.url, server.port, olist=data is not None)
+        with _serving(state, port) as served:
+            config = _write_config(folder, served, olist=data is not None)
             with Opened(config, say=say) as workspace:
                 logs.hide(workspace.secrets)
                 workspace.say = say
@@ -80,13 +86,35 @@ def run(*, folder: Path, data: Path | None, port: int, seed: int, form: output.F
     return not failed and all(check.ok for check in checks)
 
 
-def _server(state: Path, port: int) -> Server:
+@contextmanager
+def _serving(state: Path, port: int) -> Iterator[int]:
+    """The sandbox in a process of its own; gives its port, and ends it in any case."""
     try:
-        return Server(state, port=port)
+        with closing(listen(HOST, port)) as probe:
+            free: int = probe.getsockname()[1]
     except OSError as error:
         raise DemoError(
             f"Port {port} cannot be used ({error.strerror}): choose another with --port, or 0 for any."
         ) from None
+    command = [sys.executable, "-m", "connectors.sandbox", str(state), str(free)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) as process:
+        try:
+            _wait_for(free, process)
+            yield free
+        finally:
+            process.terminate()
+            process.wait(STOP_WITHIN_S)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_WITHIN_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection((HOST, port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise DemoError(f"The sandbox did not start on port {port}.")
 
 
 def _afresh(folder: Path) -> None:
@@ -100,7 +128,7 @@ def _afresh(folder: Path) -> None:
     (folder / MARKER).write_text("Made by `leadledger demo`; a repeated run starts afresh.\n")
 
 
-def _write_config(folder: Path, url: str, port: int, *, olist: bool) -> Config:
+def _write_config(folder: Path, port: int, *, olist: bool) -> Config:
     secrets = folder / "secrets"
     secrets.mkdir(mode=0o700)
     for name, value in (
@@ -114,7 +142,7 @@ def _write_config(folder: Path, url: str, port: int, *, olist: bool) -> Config:
     (folder / SANDBOX / PORT_FILE).write_text(str(port))
     template = Template(files("sync.cli").joinpath("demo.yaml").read_text("utf-8"))
     values = {
-        "url": url,
+        "url": f"http://{HOST}:{port}",
         "account": accounts.META_ACCOUNT,
         "app": accounts.HUBSPOT_APP_ID,
         **(OLIST if olist else GENERATED),

@@ -180,12 +180,9 @@ def _reason(rule: Rule, fact: Fact, ordered: Sequence[Fact]) -> str | None:
     written = [
         f
         for f in ordered
-        if f.kind == "stage_change"
-        and f.values.get("field") == "reason"
-        and f.values.get("value")
-        and f.at <= fact.at + REASON_WITHIN
+        if f.kind == "stage_change" and f.values.get("field") == "reason" and f.at <= fact.at + REASON_WITHIN
     ]
-    if written:
+    if written and written[-1].values.get("value"):
         return str(written[-1].values["value"])
     value = fact.values.get("value")
     return str(value) if value else "no reason given"

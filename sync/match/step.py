@@ -10,8 +10,8 @@ from sqlalchemy.engine import Connection
 from sync.match import rules, store
 from sync.store import canonical
 
-BATCH = 5_000
-OTHER_KINDS = ("campaign", "spend", "refund", "product", "owner")
+BATCH = 20_000
+OTHER_KINDS = ("campaign", "spend", "refund")
 
 
 def match(connection: Connection, identity: rules.Rules) -> int:

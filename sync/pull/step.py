@@ -212,6 +212,7 @@ def _withdraw(
     """Days that were read whole and no longer show a row had that row withdrawn by the vendor.
 
     The first and the last day of the window are left alone: in the account's own zone they were read in part.
+    So are days before the first one that showed anything: the vendor may no longer show days so old.
     """
     first = window.since.astimezone(plan.zone).date() + timedelta(days=1)
     last = window.until.astimezone(plan.zone).date() - timedelta(days=1)
@@ -220,7 +221,10 @@ def _withdraw(
         held = store.spend_within(
             connection, connector=plan.connector, stream=stream.name, since=first, until=last
         )
-        gone = sorted(held - seen)
+        shown = [day for raw_id, day in held.items() if raw_id in seen]
+        gone = sorted(
+            raw_id for raw_id, day in held.items() if raw_id not in seen and day >= min(shown, default=last)
+        )
         if not gone:
             return
         store.mark_deleted(

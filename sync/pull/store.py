@@ -255,9 +255,7 @@ def read_bodies(
     return list(connection.execute(statement))
 
 
-def own_writes(
-    connection: Connection, connector: str, versions: Mapping[str, datetime | None]
-) -> set[str]:
+def own_writes(connection: Connection, connector: str, versions: Mapping[str, datetime | None]) -> set[str]:
     """Of raw records (external id → the vendor's time of change): those that changed when we wrote to them.
 
     They are our own push coming back, give or take five minutes between the two clocks.
@@ -279,16 +277,15 @@ def own_writes(
 
 def spend_within(
     connection: Connection, *, connector: str, stream: str, since: date, until: date
-) -> set[str]:
-    """Raw ids of the spend rows whose day lies in the half-open range."""
+) -> dict[str, date]:
+    """The spend rows whose day lies in the half-open range: raw id and day."""
     table = CANONICAL["spend"]
-    return set(
-        connection.execute(
-            sa.select(table.c.raw_id).where(
-                table.c.connector == connector,
-                table.c.stream == stream,
-                table.c.day >= since,
-                table.c.day < until,
-            )
-        ).scalars()
+    rows = connection.execute(
+        sa.select(table.c.raw_id, table.c.day).where(
+            table.c.connector == connector,
+            table.c.stream == stream,
+            table.c.day >= since,
+            table.c.day < until,
+        )
     )
+    return {row.raw_id: row.day for row in rows}

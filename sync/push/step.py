@@ -84,8 +84,11 @@ def _standing(row: Any, names: Any, currency: str) -> rules.Standing:
     )
 
 
-def to_send(connection: Connection, destination: str, *, after: str, limit: int) -> list[Upsert]:
-    """The next pending upserts by person id after `after`."""
+START = (False, "")
+
+
+def to_send(connection: Connection, destination: str, *, after: tuple[bool, str], limit: int) -> list[Upsert]:
+    """The next pending upserts after `after` (see `place`)."""
     return [
         rules.upsert(
             key=row.person_id,
@@ -98,12 +101,17 @@ def to_send(connection: Connection, destination: str, *, after: str, limit: int)
     ]
 
 
+def place(batch: Sequence[Upsert]) -> tuple[bool, str]:
+    """Where the batch ends in the order of the outbox."""
+    return batch[-1].remote_id is None, batch[-1].key
+
+
 def send(engine: Engine, run: runs.Run, name: str, destination: Destination, *, say: Say) -> None:
     """Send what is pending for the destination `name`, batch by batch, and record every item's outcome.
 
     Killed between sending and recording, the batch is sent again: the same state, so nothing changes there.
     """
-    after, done = "", 0
+    after, done = START, 0
     prepared = False
     while True:
         run.go_on()
@@ -138,15 +146,15 @@ def send(engine: Engine, run: runs.Run, name: str, destination: Destination, *, 
         for outcome in outcomes.values():
             counts[outcome.status] = counts.get(outcome.status, 0) + 1
         run.count("push", counts)
-        after, done = batch[-1].key, done + len(batch)
+        after, done = place(batch), done + len(batch)
         say(f"{name}: {done:,} pushed")
 
 
 def preview(connection: Connection, name: str, destination: Destination) -> list[Request]:
     """The calls that `send` would make now, exactly."""
-    after = ""
+    after = START
     requests: list[Request] = []
     while batch := to_send(connection, name, after=after, limit=destination.batch_size):
         requests += destination.plan(batch)
-        after = batch[-1].key
+        after = place(batch)
     return requests

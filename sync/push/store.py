@@ -176,16 +176,21 @@ def supersede(connection: Connection, destination: str, persons: Sequence[str], 
     )
 
 
-def read_pending(connection: Connection, destination: str, *, after: str, limit: int) -> list[sa.Row[Any]]:
+def read_pending(
+    connection: Connection, destination: str, *, after: tuple[bool, str], limit: int
+) -> list[sa.Row[Any]]:
+    """The next pending rows in a fixed order: those without a remote id last, so that a batch is of one sort
+    and needs one call. `after` is (has no remote id, person) of the row before; (False, "") for the first."""
+    fresh = outbox.c.remote_id.is_(None)
     return list(
         connection.execute(
             sa.select(outbox)
             .where(
                 outbox.c.destination == destination,
                 outbox.c.status == "pending",
-                outbox.c.person_id > after,
+                sa.tuple_(fresh, outbox.c.person_id) > sa.tuple_(*after),
             )
-            .order_by(outbox.c.person_id)
+            .order_by(fresh, outbox.c.person_id)
             .limit(limit)
         )
     )

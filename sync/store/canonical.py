@@ -20,6 +20,10 @@ FIELDS: dict[str, tuple[str, ...]] = {
 }
 
 
+# Kinds that nothing is derived from: nobody waits for their changes.
+_LOOKED_UP_ONLY = frozenset({"product", "owner"})
+
+
 @dataclass(frozen=True, slots=True)
 class Mapped:
     """A canonical record and where it comes from. `keep`: it stays when its raw record no longer shows it."""
@@ -111,8 +115,8 @@ def _upsert(connection: Connection, kind: str, connector: str, items: list[Mappe
 
 
 def note(connection: Connection, *, step: str, kind: str, connector: str = "", refs: Sequence[str]) -> int:
-    """Name records in `pending` for `step`; returns how many."""
-    if refs:
+    """Name records in `pending` for `step`; returns how many there are."""
+    if refs and kind not in _LOOKED_UP_ONLY:
         ref = sa.func.unnest(sa.cast(list(refs), postgresql.ARRAY(sa.Text))).column_valued("ref")
         connection.execute(
             sa.insert(pending).from_select(

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from sync.store.tables import metadata
 
+MANY = 1_000  # rows from which on the planner should know how many there are
 LOCK_SPACE = 0x1EAD  # the first half of our two-part advisory lock keys
 
 
@@ -67,20 +68,24 @@ def copy_rows(
 def staged(
     connection: Connection, table: sa.Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> Iterator[sa.Table]:
-    """A temporary copy of `table` with only `columns`, filled by COPY and dropped at the end of the block."""
-    name = f"stage_{table.name}"
+    """A temporary copy of `table` with only `columns`, filled by COPY and emptied at the end of the block.
+
+    It is made once a connection and columns, since a CREATE for every page would cost more than the page.
+    """
+    name = f"stage_{table.name}_{zlib.crc32(','.join(columns).encode()):08x}"
     stage = sa.Table(
         name,
         sa.MetaData(),
         *[sa.Column(c, metadata.tables[table.name].c[c].type) for c in columns],
         prefixes=["TEMPORARY"],
+        postgresql_on_commit="DELETE ROWS",
     )
-    stage.create(connection)
-    copy_rows(connection, name, columns, rows)
-    analyze(connection, [name])
+    connection.execute(sa.schema.CreateTable(stage, if_not_exists=True))
+    if copy_rows(connection, name, columns, rows) >= MANY:
+        analyze(connection, [name])
     yield stage
-    # Not in a finally: after an error the transaction is lost, and its temporary tables with it.
-    stage.drop(connection)
+    # Not in a finally: after an error the transaction is lost, and these rows with it.
+    connection.execute(sa.delete(stage))
 
 
 def analyze(connection: Connection, tables: Sequence[str]) -> None:

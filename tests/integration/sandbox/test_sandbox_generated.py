@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from connectors.sandbox import generate
+from connectors.sandbox.generated import generate
 from connectors.sandbox.state import Doc, State
 
 TODAY = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
@@ -230,6 +230,18 @@ def test_nothing_lies_in_the_future(state: State, folder: Path) -> None:
     assert max(row["created"] for row in rows) < "2026-11-20 13:30:00"  # local: an hour ahead of UTC
     assert len({row["lead_id"] for row in rows}) == len(rows)
     assert {"", "referral/partner-blog"} <= {row["campaign"] for row in rows}
+
+
+@pytest.mark.parametrize("seed", range(10, 16))
+def test_what_would_come_later_is_cut_off(seed: int, tmp_path: Path) -> None:
+    generate(tmp_path / "s.db", seed=seed, leads_csv=tmp_path / "l.csv", people=300, today=TODAY)
+    state = State(tmp_path / "s.db")
+    newest = {
+        (vendor, kind): max((max(d.at, d.changed) for d in every(state, vendor, kind)), default=0.0)
+        for vendor, kind in KINDS
+    }
+
+    assert {key for key, at in newest.items() if at > TODAY.timestamp()} == set()
 
 
 def documents(path: Path) -> dict[tuple[str, str], dict[str, dict]]:

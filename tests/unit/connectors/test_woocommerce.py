@@ -1,13 +1,17 @@
-"""WooCommerce at its edges: a list that moves while it is read, older shops, plain http, a firewall's pages."""
+"""WooCommerce at its edges: a list sorted by a moving time, old and odd shops, plain http, rights."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import json
-import re
-from collections.abc import Callable
+import math
+import threading
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -15,32 +19,26 @@ import pydantic
 import pytest
 import respx
 
-from connectors.contract import Auditable, Context, Page, Source, Window
+from connectors.contract import Auditable, Context, ControlItem, Cursor, Page, Source, Window
 from connectors.errors import ConnectorError
 from connectors.http import Http
-from connectors.sandbox.woocommerce_oauth import base_string, signature
 from connectors.shops import woocommerce
 
 DATA = Path(__file__).parents[2] / "data" / "vendors" / "woocommerce"
-HOST = "https://shop.example"
-API = f"{HOST}/wp-json/wc/v3"
-KEY, SECRET = "ck_of_a_test", "cs_of_a_test"
-START = datetime(2026, 7, 1, tzinfo=UTC)
-END = datetime(2026, 8, 1, 12, 0, 5, tzinfo=UTC)
-WINDOW = Window(START, END)
-SECOND = timedelta(seconds=1)
+SHOP = "https://shop.example"
+API = f"{SHOP}/wp-json/wc/v3"
+KEY, SECRET = "ck_made_up", "cs_made_up"
+SINCE = datetime(2026, 11, 1, tzinfo=UTC)
+UNTIL = datetime(2026, 12, 1, 12, 0, 5, 700000, tzinfo=UTC)
+WINDOW = Window(SINCE, UNTIL)
 
 
 def sample(name: str) -> bytes:
     return (DATA / f"{name}.json").read_bytes()
 
 
-def wordpress(status: int, code: str, message: str = "Sorry.", **data: object) -> httpx.Response:
-    return httpx.Response(status, json={"code": code, "message": message, "data": {"status": status, **data}})
-
-
-def refused(param: str) -> httpx.Response:
-    return wordpress(400, "rest_invalid_param", params={param: f"{param} is not one of date, id."})
+def error(status: int, code: str, **data) -> httpx.Response:
+    return httpx.Response(status, json={"code": code, "message": "…", "data": {"status": status, **data}})
 
 
 @pytest.fixture
@@ -64,410 +62,508 @@ def make(waits):
 
     def build(**options):
         context = Context("shop", ZoneInfo("Europe/Warsaw"), Path(), factory)
-        asked = {"base_url": HOST, "consumer_key": KEY, "consumer_secret": SECRET, **options}
-        return woocommerce.WooCommerce(woocommerce.Options.model_validate(asked), context)
+        values = {"base_url": SHOP, "consumer_key": KEY, "consumer_secret": SECRET, **options}
+        return woocommerce.WooCommerce(woocommerce.Options.model_validate(values), context)
 
     yield build
     for client in clients:
         client.close()
 
 
-def ids(pages: list[Page]) -> list[int]:
-    return [int(record.external_id) for page in pages for record in page.records]
+def ids(pages: list[Page]) -> list[str]:
+    return [record.external_id for page in pages for record in page.records]
+
+
+def text(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def utc(value: str) -> datetime:
+    assert "Z" not in value
+    return datetime.fromisoformat(value).replace(tzinfo=UTC)
 
 
 class Shop:
-    """One list as the vendor gives it: strict bounds in whole seconds, page numbers over what is there now."""
+    """Orders as the vendor lists them: strict bounds, whole seconds, page numbers over the list as it is now."""
 
-    def __init__(self, vendor, path: str = "orders") -> None:
-        self.rows: dict[int, dict[str, object]] = {}
-        self.asked: list[dict[str, str]] = []
-        self.before_call: Callable[[int], None] = lambda number: None
-        self.sorts_by_change = True
-        self.filters = True
-        vendor.get(f"{API}/{path}").mock(side_effect=self.answer)
+    def __init__(self, changed: dict[int, datetime], **behaviour) -> None:
+        self.changed = dict(changed)
+        self.created = dict(changed)
+        self.status = dict.fromkeys(changed, "processing")
+        self.hpos = behaviour.get("hpos", True)
+        self.sorts = behaviour.get("sorts", True)
+        self.knows_modified = behaviour.get("knows_modified", True)
+        self.filters = behaviour.get("filters", True)
+        self.after_page = lambda _: None
+        self.calls: list[dict[str, str]] = []
 
-    def put(self, id: int, changed: datetime, **more: object) -> None:
-        text = changed.strftime("%Y-%m-%dT%H:%M:%S")
-        created = self.rows.get(id, {}).get("date_created_gmt", text)
-        self.rows[id] = {"id": id, "date_created_gmt": created, "date_modified_gmt": text, **more}
+    def orders(self, request: httpx.Request) -> httpx.Response:
+        query = dict(request.url.params)
+        self.calls.append(query)
+        assert query.get("dates_are_gmt") == "true"
+        if query["orderby"] == "modified" and not self.knows_modified:
+            return error(400, "rest_invalid_param", params={"orderby": "orderby is not one of date, id."})
+        found = [one for one in self.changed if self._matches(one, query)]
+        found.sort(key=lambda one: (self.changed[one], one) if query["orderby"] == "modified" else one)
+        if query["orderby"] == "modified" and not self.sorts:
+            found.sort(reverse=True)
+        size, page = int(query["per_page"]), int(query["page"])
+        rows = found[(page - 1) * size : page * size]
+        headers = {"X-WP-Total": str(len(found)), "X-WP-TotalPages": str(math.ceil(len(found) / size))}
+        answer = httpx.Response(200, headers=headers, json=[self.row(one) for one in rows])
+        self.after_page(rows)
+        return answer
 
-    def answer(self, request: httpx.Request) -> httpx.Response:
-        asked = dict(request.url.params)
-        self.asked.append(asked)
-        self.before_call(len(self.asked))
-        if asked.get("orderby") == "modified" and not self.sorts_by_change:
-            return refused("orderby")
-        rows = [row for row in self.rows.values() if self._fits(row, asked)]
-        name = {"modified": "date_modified_gmt", "id": "id"}.get(asked.get("orderby", "date"), "id")
-        rows.sort(key=lambda row: (row[name], row["id"]), reverse=asked.get("order", "desc") == "desc")
-        size = int(asked.get("per_page", 10))
-        first = (int(asked.get("page", 1)) - 1) * size
-        headers = {"X-WP-Total": str(len(rows)), "X-WP-TotalPages": str(-(-len(rows) // size))}
-        return httpx.Response(200, json=rows[first : first + size], headers=headers)
+    def row(self, one: int) -> dict:
+        return {
+            "id": one,
+            "status": self.status[one],
+            "currency": "PLN",
+            "total": "10.00",
+            "date_created_gmt": text(self.created[one]),
+            "date_modified_gmt": text(self.changed[one]),
+            "refunds": [],
+        }
 
-    def _fits(self, row: dict[str, object], asked: dict[str, str]) -> bool:
-        if (row.get("status") == "trash") != (asked.get("status") == "trash"):
+    def _matches(self, one: int, query: dict[str, str]) -> bool:
+        trashed = self.status[one] == "trash"
+        if trashed if query["status"] == "any" and not self.hpos else False:
+            return False
+        if query["status"] == "trash" and not trashed:
             return False
         if not self.filters:
             return True
-        assert asked.get("dates_are_gmt") == "true" or not {"after", "modified_after"} & asked.keys()
-        for name, field in (("", "date_created_gmt"), ("modified_", "date_modified_gmt")):
-            after, before = asked.get(f"{name}after"), asked.get(f"{name}before")
-            for bound in (after, before):
-                assert bound is None or re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", bound)
-            if (after and not row[field] > after) or (before and not row[field] < before):
-                return False
-        return True
+        changed, created = (times[one].replace(microsecond=0) for times in (self.changed, self.created))
+        return all(
+            holds(utc(query[name]))
+            for name, holds in (
+                ("modified_after", lambda bound: changed > bound),
+                ("modified_before", lambda bound: changed < bound),
+                ("after", lambda bound: created > bound),
+                ("before", lambda bound: created < bound),
+            )
+            if name in query
+        )
 
 
-# authentication and options
+def serve(vendor, shop: Shop) -> Shop:
+    vendor.get(f"{API}/orders").mock(side_effect=shop.orders)
+    return shop
 
 
-def test_is_a_source_and_can_be_audited(make):
+def test_it_is_a_source_and_auditable(make):
     assert isinstance(make(), Source)
     assert isinstance(make(), Auditable)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"base_url": "shop.example"}, {"per_page": 101}, {"per_page": 0}, {"other": 1}, {"base_url": ""}],
-)
-def test_wrong_options_are_refused(wrong):
-    asked = {"base_url": HOST, "consumer_key": KEY, "consumer_secret": SECRET, **wrong}
-    with pytest.raises(pydantic.ValidationError) as caught:
-        woocommerce.Options.model_validate(asked)
-    assert SECRET not in str(caught.value)
-
-
-@pytest.mark.parametrize("address", [HOST, f"{HOST}/", f"{API}", f"{API}/"])
-def test_the_shops_root_may_be_written_with_or_without_the_api(make, vendor, address):
-    shop = Shop(vendor, "customers")
-    list(make(base_url=address).read("contacts", WINDOW))
-    assert len(shop.asked) == 1
-
-
-def test_https_is_basic(make, vendor):
-    Shop(vendor, "customers")
-    list(make().read("contacts", WINDOW))
-    told = vendor.calls[0].request.headers["authorization"].removeprefix("Basic ")
-    assert base64.b64decode(told).decode() == f"{KEY}:{SECRET}"
-    assert KEY not in str(vendor.calls[0].request.url)
-
-
-def test_plain_http_is_signed_anew_each_time_and_the_secret_does_not_travel(make, vendor):
-    """The signature is checked by the sandbox's code, which shares none with the connector."""
-    plain = "http://shop.example/blog/wp-json/wc/v3/customers"
-    vendor.get(plain).mock(side_effect=[httpx.Response(503), httpx.Response(200, json=[])])
-    list(make(base_url="http://shop.example/blog").read("contacts", WINDOW))
-    nonces = set()
-    for call in vendor.calls:
-        request = call.request
-        header = request.headers["authorization"]
-        assert header.startswith("OAuth ")
-        assert SECRET not in header + str(request.url)
-        parts = {
-            name: str(httpx.QueryParams(f"v={text}")["v"])
-            for name, text in re.findall(r'(\w+)="([^"]*)"', header)
-        }
-        nonces.add(parts["oauth_nonce"])
-        text = base_string("GET", plain, [*request.url.params.multi_items(), *parts.items()])
-        assert parts["oauth_signature"] == signature(text, SECRET, parts["oauth_signature_method"])
-        assert parts["oauth_consumer_key"] == KEY
-    assert len(nonces) == 2
+    assert woocommerce.CONNECTOR.source is woocommerce.WooCommerce
+    assert {stream.name: stream.full for stream in woocommerce.CONNECTOR.streams} == {
+        "orders": False,
+        "refunds": False,
+        "products": False,
+        "contacts": True,
+    }
 
 
 # orders
 
 
-def test_records_are_the_exact_bytes_with_their_version(make, vendor):
-    raw = sample("real_10.3.6_orders")
-    items = json.loads(raw)
-    vendor.get(f"{API}/orders").mock(
-        side_effect=lambda request: (
-            httpx.Response(200, json=[])
-            if request.url.params.get("status") == "trash"
-            else httpx.Response(200, content=b"[" + b",".join(bodies) + b"]")
-        )
-    )
-    items.sort(key=lambda item: item["date_modified_gmt"])
-    bodies = [json.dumps(item, ensure_ascii=False, indent=1).encode() for item in items]
-    window = Window(datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
-    records = [record for page in make().read("orders", window) for record in page.records]
-    assert [record.body for record in records] == bodies
-    assert [record.external_id for record in records] == [str(item["id"]) for item in items]
-    assert [record.version for record in records] == [
-        datetime.fromisoformat(item["date_modified_gmt"]).replace(tzinfo=UTC) for item in items
-    ]
+def test_orders_keep_their_bytes(vendor, make):
+    """The sample is not sorted by change, so the connector reads by id; the bytes are the same."""
+    body = sample("real_10.3.6_orders")
+    rows = json.loads(body)
+    vendor.get(f"{API}/orders", params={"status": "any"}).mock(return_value=httpx.Response(200, content=body))
+    vendor.get(f"{API}/orders", params={"status": "trash"}).mock(return_value=httpx.Response(200, json=[]))
+    records = [record for page in make().read("orders", WINDOW) for record in page.records]
+    assert [record.external_id for record in records] == [str(row["id"]) for row in rows]
+    assert all(record.body in body for record in records)
+    assert [json.loads(record.body) for record in records] == rows
+    assert [record.version for record in records] == [utc(row["date_modified_gmt"]) for row in rows]
 
 
-def test_the_window_holds_its_first_second_and_not_its_last(make, vendor):
-    shop = Shop(vendor)
-    for id, changed in enumerate([START - SECOND, START, END - SECOND, END], start=1):
-        shop.put(id, changed)
-    assert ids(list(make().read("orders", WINDOW))) == [2, 3]
-
-
-@pytest.mark.parametrize("per_page", [1, 2, 3, 7, 100])
-def test_every_order_comes_once_and_the_cursor_never_goes_ahead(make, vendor, per_page):
-    shop = Shop(vendor)
-    for id in range(1, 24):
-        shop.put(id, START + timedelta(seconds=id // 3))
+@pytest.mark.parametrize("per_page", [1, 3, 7, 50])
+def test_every_order_comes_once_whatever_the_page(vendor, make, per_page):
+    shop = serve(vendor, Shop({n: SINCE + timedelta(seconds=n // 5) for n in range(1, 45)}))
     pages = list(make(per_page=per_page).read("orders", WINDOW))
-    assert sorted(ids(pages)) == list(range(1, 24))
-    for number, page in enumerate(pages):
-        if page.cursor is not None:
-            later = [record.version for rest in pages[number + 1 :] for record in rest.records]
-            assert all(version >= page.cursor.at for version in later)
-    assert pages[-1].cursor.at == START + timedelta(seconds=7)
-    assert {page.said for page in pages if page.said is not None} == {23}
+    assert sorted(map(int, ids(pages))) == sorted(shop.changed)
+    assert pages[-1].said == 44
+    times = [page.cursor.at for page in pages if page.cursor]
+    assert times == sorted(times)
+    assert times[-1] == max(shop.changed.values())
 
 
-def test_an_order_changed_meanwhile_makes_no_other_one_vanish(make, vendor):
-    """It goes to the list's end, and all after it move up: page numbers would skip one at each change."""
-    shop = Shop(vendor)
-    for id in range(1, 31):
-        shop.put(id, START + timedelta(minutes=id))
-
-    def change(call: int) -> None:
-        for id in (call, call + 1):
-            shop.put(id, START + timedelta(days=1, seconds=call))
-
-    shop.before_call = change
-    pages = list(make(per_page=4).read("orders", WINDOW))
-    assert set(ids(pages)) == set(range(1, 31))
-    last = {record.external_id: record.version for page in pages for record in page.records}
-    assert all(last[str(id)] >= START + timedelta(minutes=id) for id in range(1, 31))
+def test_the_bounds_are_strict_and_in_whole_seconds(vendor, make):
+    changed = {
+        1: SINCE - timedelta(seconds=1),
+        2: SINCE,
+        3: UNTIL.replace(microsecond=0),
+        4: UNTIL + timedelta(1),
+    }
+    shop = serve(vendor, Shop(changed))
+    assert ids(list(make().read("orders", WINDOW))) == ["2", "3"]
+    assert shop.calls[-1]["modified_after"] == "2026-10-31T23:59:59"
+    assert shop.calls[-1]["modified_before"] == "2026-12-01T12:00:06"
 
 
-def test_within_one_second_too_nothing_vanishes(make, vendor):
-    """More orders than a page in one second, as after an import, and some of them change while it is read."""
-    shop = Shop(vendor)
-    for id in range(1, 26):
-        shop.put(id, START + timedelta(hours=1))
-    shop.put(30, START)
-    shop.put(31, START + timedelta(hours=2))
-    calls_with_page = iter([1, 2, 3])
+def test_orders_that_change_while_they_are_read_do_not_hide_others(vendor, make):
+    """Each page's rows are changed again at once, which takes them out of the window and moves all up."""
+    shop = serve(vendor, Shop({n: SINCE + timedelta(minutes=n) for n in range(1, 60)}))
+    once: set[int] = set()
 
-    def change(call: int) -> None:
-        if int(shop.asked[-1].get("page", 1)) > 1 and (id := next(calls_with_page, None)):
-            shop.put(id, START + timedelta(days=1, seconds=call))
+    def change(rows: list[int]) -> None:
+        for one in rows[:3]:
+            if one not in once:
+                once.add(one)
+                shop.changed[one] = UNTIL + timedelta(hours=1)
 
-    shop.before_call = change
-    pages = list(make(per_page=5).read("orders", WINDOW))
-    assert set(ids(pages)) == {*range(1, 26), 30, 31}
+    shop.after_page = change
+    pages = list(make(per_page=10).read("orders", WINDOW))
+    assert sorted(map(int, ids(pages))) == list(range(1, 60))
+    assert len(once) > 10
+    assert pages[-1].said <= 59
 
 
-def test_an_empty_read_moves_no_cursor(make, vendor):
-    Shop(vendor)
+def test_orders_that_leave_one_second_do_not_hide_others(vendor, make):
+    """A bulk edit gives hundreds of orders one second: there only page numbers go on."""
+    shop = serve(vendor, Shop(dict.fromkeys(range(1, 61), SINCE + timedelta(hours=1))))
+    left: list[int] = []
+
+    def change(rows: list[int]) -> None:
+        if rows and rows[0] > 1 and len(left) < 3:
+            left.append(rows[0])
+            shop.changed[rows[0]] = UNTIL + timedelta(hours=1)
+
+    shop.after_page = change
+    found = ids(list(make(per_page=10).read("orders", WINDOW)))
+    assert set(map(int, found)) == set(range(1, 61))
+    assert len(left) == 3
+
+
+def test_the_trash_is_read_before_the_cursor_moves(vendor, make):
+    """Without HPOS `any` leaves out the trash."""
+    shop = Shop({n: SINCE + timedelta(minutes=n) for n in range(1, 6)}, hpos=False)
+    shop.status[3] = "trash"
+    serve(vendor, shop)
     pages = list(make().read("orders", WINDOW))
-    assert all(page.cursor is None and not page.records for page in pages)
+    assert ids(pages) == ["3", "1", "2", "4", "5"]
+    assert pages[0].cursor is None
+    assert pages[-1].cursor == Cursor(at=shop.changed[5])
 
 
-def test_a_failed_read_keeps_what_was_proved(make, vendor):
-    shop = Shop(vendor)
-    for id in range(1, 9):
-        shop.put(id, START + timedelta(minutes=id))
+def test_a_shop_that_hides_rows_is_found_out(vendor, make):
+    """What the shop counts and what comes differ: the count is asked once more and told."""
+    shop = Shop({n: SINCE + timedelta(minutes=n) for n in range(1, 6)})
 
-    def fail(call: int) -> None:
-        if shop.asked[-1].get("modified_after", "") > "2026-07-01T00:02":
-            raise httpx.ReadTimeout("too slow")
+    def orders(request: httpx.Request) -> httpx.Response:
+        answer = shop.orders(request)
+        return httpx.Response(200, headers=answer.headers, json=[r for r in answer.json() if r["id"] != 4])
 
-    shop.before_call = fail
-    pages: list[Page] = []
-    with pytest.raises(ConnectorError) as caught:
-        pages += [page for page in _collected(make(per_page=3).read("orders", WINDOW), pages)]
-    assert caught.value.kind == "vendor"
-    assert ids(pages) == [1, 2, 3]
-    assert START + timedelta(minutes=3) - SECOND <= pages[-1].cursor.at <= START + timedelta(minutes=3)
+    vendor.get(f"{API}/orders").mock(side_effect=orders)
+    pages = list(make().read("orders", WINDOW))
+    assert ids(pages) == ["1", "2", "3", "5"]
+    assert pages[-1].said == 5
 
 
-def _collected(pages, into: list[Page]):
-    for page in pages:
-        into.append(page)
-    yield from ()
+def test_a_short_page_is_not_the_end(vendor, make):
+    shop = Shop({n: SINCE + timedelta(minutes=n) for n in range(1, 31)})
+
+    def orders(request: httpx.Request) -> httpx.Response:
+        answer = shop.orders(request)
+        headers = {name: answer.headers[name] for name in ("X-WP-Total", "X-WP-TotalPages")}
+        return httpx.Response(200, headers=headers, json=[r for r in answer.json() if r["id"] != 4])
+
+    vendor.get(f"{API}/orders").mock(side_effect=orders)
+    assert len(set(ids(list(make(per_page=10).read("orders", WINDOW))))) == 29
 
 
-def test_a_shop_that_cannot_sort_by_change_is_read_by_id_and_moves_the_cursor_at_the_end(make, vendor):
-    shop = Shop(vendor)
-    shop.sorts_by_change = False
-    for id in range(1, 12):
-        shop.put(id, START + timedelta(minutes=20 - id))
-    shop.put(12, END)
-    pages = list(make(per_page=4).read("orders", WINDOW))
-    assert ids(pages) == list(range(1, 12))
-    cursors = [page.cursor for page in pages if page.cursor is not None]
-    assert [cursor.at for cursor in cursors] == [START + timedelta(minutes=19)]
-    assert pages[-1].cursor is cursors[0]
+@pytest.mark.parametrize("behaviour", ["knows_modified", "sorts", "filters"])
+def test_shops_that_cannot_sort_by_change_are_read_by_id(vendor, make, behaviour):
+    changed = {n: SINCE + timedelta(minutes=(n * 37) % 101) for n in range(1, 31)}
+    changed |= {100: SINCE - timedelta(days=9), 101: UNTIL + timedelta(days=1)}
+    shop = serve(vendor, Shop(changed, **{behaviour: False}))
+    pages = list(make(per_page=7).read("orders", WINDOW))
+    assert sorted(map(int, set(ids(pages)))) == list(range(1, 31))
+    assert pages[-1].cursor == Cursor(at=max(shop.changed[n] for n in range(1, 31)))
+    assert [page.cursor for page in pages[:-1] if page.cursor] == []
 
 
-def test_a_shop_that_ignores_the_filter_does_not_make_an_endless_read(make, vendor):
-    shop = Shop(vendor)
-    shop.filters = False
-    for id in range(1, 9):
-        shop.put(id, START - timedelta(days=9 - id))
-    try:
-        pages = list(make(per_page=3).read("orders", WINDOW))
-    except ConnectorError as error:
-        assert error.kind == "protocol"
-    else:
-        assert ids(pages) == []
-    assert len(shop.asked) < 20
+def test_an_order_deleted_meanwhile_does_not_hide_another(vendor, make):
+    shop = serve(vendor, Shop({n: SINCE + timedelta(minutes=n) for n in range(1, 31)}, knows_modified=False))
+
+    def delete(rows: list[int]) -> None:
+        if 10 in rows:
+            for one in (2, 5):
+                shop.changed.pop(one, None)
+
+    shop.after_page = delete
+    found = set(map(int, ids(list(make(per_page=10).read("orders", WINDOW)))))
+    assert found == set(range(1, 31))
 
 
-def test_an_item_without_an_id_is_kept_for_the_quarantine(make, vendor):
-    vendor.get(f"{API}/customers").respond(200, content=b'[{"id":7},{"name":"x"},3]')
-    (page,) = make().read("contacts", WINDOW)
-    keys = [record.external_id for record in page.records]
-    assert keys[0] == "7"
-    assert len({*keys, ""}) == 4
-    assert [record.body for record in page.records] == [b'{"id":7}', b'{"name":"x"}', b"3"]
+def test_an_empty_shop_moves_no_cursor(vendor, make):
+    serve(vendor, Shop({}))
+    pages = list(make().read("orders", WINDOW))
+    assert [page.cursor for page in pages] == [None]
+    assert pages[0].said == 0
+
+
+def test_an_item_of_another_shape_is_kept(vendor, make):
+    body = b'[{"id":[],"date_modified_gmt":false}, 7]'
+    vendor.get(f"{API}/orders", params={"status": "any"}).mock(return_value=httpx.Response(200, content=body))
+    vendor.get(f"{API}/orders", params={"status": "trash"}).mock(return_value=httpx.Response(200, json=[]))
+    records = list(make().read("orders", WINDOW))[-1].records
+    assert [record.body for record in records] == [b'{"id":[],"date_modified_gmt":false}', b"7"]
+    assert len({record.external_id for record in records}) == 2
 
 
 # refunds
 
 
-def test_refunds_are_read_by_creation(make, vendor):
-    raw = sample("real_10.3.6_refunds")
-    route = vendor.get(f"{API}/refunds").respond(200, content=raw)
-    window = Window(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
-    pages = list(make().read("refunds", window))
-    items = json.loads(raw)
-    assert ids(pages) == [item["id"] for item in items]
-    assert pages[-1].cursor.at == max(
-        datetime.fromisoformat(item["date_created_gmt"]).replace(tzinfo=UTC) for item in items
+def test_refunds_come_by_creation(vendor, make):
+    body = sample("real_10.3.6_refunds")
+    route = vendor.get(f"{API}/refunds").mock(
+        return_value=httpx.Response(200, content=body, headers={"X-WP-Total": "3", "X-WP-TotalPages": "1"})
     )
-    asked = route.calls[-1].request.url.params
-    assert (asked["after"], asked["before"]) == ("2026-10-31T23:59:59", "2026-12-01T00:00:00")
-    assert asked["dates_are_gmt"] == "true"
+    pages = list(make().read("refunds", WINDOW))
+    assert ids(pages) == ["20", "19", "18"]
+    assert pages[0].cursor is None
+    assert pages[-1].cursor == Cursor(at=datetime(2026, 11, 23, 19, 4, 30, tzinfo=UTC))
+    assert pages[-1].said == 3
+    assert all(record.body in body and record.context == {} for record in pages[0].records)
+    query = route.calls[-1].request.url.params
+    assert (query["after"], query["before"]) == ("2026-10-31T23:59:59", "2026-12-01T12:00:06")
+    assert query["dates_are_gmt"] == "true"
+    assert woocommerce.CONNECTOR.streams[1].overlap == timedelta(days=90)
 
 
-def test_a_shop_without_a_list_of_refunds_is_read_order_by_order(make, vendor):
-    vendor.get(f"{API}/refunds").mock(return_value=wordpress(404, "rest_no_route"))
-    shop = Shop(vendor)
-    shop.put(13, START, refunds=[{"id": 20}], status="processing")
-    shop.put(14, START, refunds=[], status="completed")
-    shop.put(15, START, refunds=[], status="refunded")
-    made = (START + timedelta(hours=3)).strftime("%Y-%m-%dT%H:%M:%S")
-    for order, refund in ((13, 20), (15, 21)):
-        vendor.get(f"{API}/orders/{order}/refunds").respond(
-            200, json=[{"id": refund, "date_created_gmt": made, "amount": "5.00"}]
-        )
-    unasked = vendor.get(f"{API}/orders/14/refunds").respond(200, json=[])
+def test_older_shops_tell_refunds_order_by_order(vendor, make):
+    vendor.get(f"{API}/refunds").mock(return_value=error(404, "rest_no_route"))
+    orders = [
+        {"id": 13, "status": "processing", "refunds": []},
+        {"id": 15, "status": "processing", "refunds": [{"id": 18, "total": "-24.48"}]},
+        {"id": 14, "status": "refunded", "refunds": []},
+    ]
+    route = vendor.get(f"{API}/orders").mock(return_value=httpx.Response(200, json=orders))
+    body = sample("real_10.3.6_order_refunds")
+    vendor.get(f"{API}/orders/15/refunds").mock(return_value=httpx.Response(200, content=body))
+    vendor.get(f"{API}/orders/14/refunds").mock(return_value=httpx.Response(200, json=[]))
     pages = list(make().read("refunds", WINDOW))
     records = [record for page in pages for record in page.records]
-    assert {record.external_id: record.context["order_id"] for record in records} == {"20": "13", "21": "15"}
-    assert pages[-1].cursor.at == START + timedelta(hours=3)
-    assert all(page.cursor is None for page in pages[:-1])
-    assert not unasked.called
+    assert [(record.external_id, record.context) for record in records] == [("18", {"order_id": "15"})]
+    assert pages[-1].cursor == Cursor(at=datetime(2026, 11, 23, 19, 4, 30, tzinfo=UTC))
+    assert route.calls[0].request.url.params["modified_after"] == "2026-10-31T23:59:59"
 
 
-# contacts, products and the control total
+# products, contacts
 
 
-def test_contacts_are_all_customers_of_every_role(make, vendor):
-    shop = Shop(vendor, "customers")
-    for id in range(1, 8):
-        shop.put(id, START - timedelta(days=300))
-    pages = list(make(per_page=3).read("contacts", WINDOW))
-    assert ids(pages) == list(range(1, 8))
-    assert all(asked["role"] == "all" for asked in shop.asked)
-    assert all(page.cursor is None for page in pages)
-    assert {page.said for page in pages} == {7}
+def test_products_come_by_change(vendor, make):
+    body = sample("real_10.3.6_products")
+    rows = json.loads(body)
+    vendor.get(f"{API}/products").mock(return_value=httpx.Response(200, content=body))
+    pages = list(make().read("products", WINDOW))
+    assert sorted(set(ids(pages))) == sorted(str(row["id"]) for row in rows)
+    assert pages[-1].cursor.at == max(utc(row["date_modified_gmt"]) for row in rows)
 
 
-def test_products_are_read_by_change(make, vendor):
-    shop = Shop(vendor, "products")
-    for id in range(1, 6):
-        shop.put(id, START + timedelta(hours=id))
-    shop.put(9, START - SECOND)
-    pages = list(make(per_page=2).read("products", WINDOW))
-    assert ids(pages) == [1, 2, 3, 4, 5]
-    assert pages[-1].cursor.at == START + timedelta(hours=5)
+def test_contacts_are_all_roles_without_a_cursor(vendor, make):
+    customers = [{"id": n, "email": f"c{n}@example.com"} for n in range(1, 26)]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        query = request.url.params
+        assert (query["role"], query["orderby"], query["order"]) == ("all", "id", "asc")
+        size, page = int(query["per_page"]), int(query["page"])
+        headers = {"X-WP-Total": "25", "X-WP-TotalPages": str(math.ceil(25 / size))}
+        return httpx.Response(200, headers=headers, json=customers[(page - 1) * size : page * size])
+
+    vendor.get(f"{API}/customers").mock(side_effect=answer)
+    pages = list(make(per_page=10).read("contacts", WINDOW))
+    assert ids(pages) == [str(n) for n in range(1, 26)]
+    assert {page.cursor for page in pages} == {None}
+    assert pages[-1].said == 25
 
 
-def test_control_items_are_every_order_created_in_the_window(make, vendor):
-    shop = Shop(vendor)
-    for id, created in enumerate(
-        [START - SECOND, START, START + timedelta(days=1), END - SECOND, END], start=1
-    ):
-        shop.put(id, created, status="completed", currency="PLN", total=f"{id}.00")
-    shop.put(3, END + timedelta(days=9), status="trash", currency="PLN", total="3.00")
-    items = sorted(make(per_page=1).control_items(START, END), key=lambda item: int(item.external_id))
-    assert [(item.external_id, item.total) for item in items if item.status != "trash"] == [
-        ("2", "2.00"),
-        ("4", "4.00"),
+# the control total
+
+
+@pytest.mark.parametrize("hpos", [True, False])
+def test_control_items_are_every_order_by_creation(vendor, make, hpos):
+    created = {n: SINCE + timedelta(days=n) for n in range(1, 31)}
+    shop = serve(vendor, Shop(created, hpos=hpos))
+    shop.changed = dict.fromkeys(created, UNTIL + timedelta(days=5))
+    shop.created |= {
+        1: SINCE - timedelta(seconds=1),
+        2: SINCE,
+        30: UNTIL.replace(microsecond=0),
+        29: UNTIL + timedelta(1),
+    }
+    shop.status[7] = "trash"
+    shop.status[9] = "cancelled"
+    items = list(make(per_page=10).control_items(SINCE, UNTIL))
+    assert sorted(int(item.external_id) for item in items) == [n for n in range(2, 31) if n != 29]
+    assert {item.external_id: item.status for item in items if item.status != "processing"} == {
+        "7": "trash",
+        "9": "cancelled",
+    }
+    assert items[0] == ControlItem("2", "processing", "PLN", "10.00")
+    assert {call["orderby"] for call in shop.calls} == {"id"}
+    assert "billing" not in shop.calls[0]["_fields"]
+
+
+# credentials and rights
+
+
+def test_https_sends_the_key_as_basic_auth(vendor, make):
+    serve(vendor, Shop({}))
+    list(make().read("orders", WINDOW))
+    request = vendor.calls[0].request
+    assert (
+        base64.b64decode(request.headers["Authorization"].removeprefix("Basic ")).decode()
+        == f"{KEY}:{SECRET}"
+    )
+    assert KEY not in str(request.url)
+
+
+def test_keys_go_into_the_query_only_where_asked_for(vendor, make):
+    serve(vendor, Shop({}))
+    list(make(keys_in_query=True).read("orders", WINDOW))
+    request = vendor.calls[0].request
+    assert request.url.params["consumer_secret"] == SECRET
+    assert "Authorization" not in request.headers
+    assert request.url.params["status"] == "trash"
+
+
+class SigningShop:
+    """A plain-http shop on loopback that computes the OAuth signature by itself (RFC 5849, 3.4)."""
+
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.nonces: list[str] = []
+        self.wire: list[str] = []
+        shop = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                shop.check(self)
+                first = len(shop.nonces) == 1
+                body = b"[]"
+                self.send_response(503 if first else 200)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/woo"
+        threading.Thread(
+            target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
+
+    def check(self, handler: BaseHTTPRequestHandler) -> None:
+        sent = handler.headers["Authorization"]
+        self.wire.append(handler.path + str(handler.headers))
+        scheme, _, rest = sent.partition(" ")
+        parts = [part.strip().partition("=") for part in rest.split(",")]
+        oauth = {name: unquote(value.strip('"')) for name, _, value in parts}
+        given = oauth.pop("oauth_signature")
+        address = urlsplit(handler.path)
+        pairs = sorted(
+            (quote(name, safe="~"), quote(value, safe="~"))
+            for name, value in [*parse_qsl(address.query, keep_blank_values=True), *oauth.items()]
+        )
+        base = "&".join(
+            quote(piece, safe="~")
+            for piece in (
+                "GET",
+                f"http://{handler.headers['Host']}{address.path}",
+                "&".join(f"{name}={value}" for name, value in pairs),
+            )
+        )
+        wanted = base64.b64encode(
+            hmac.new(f"{SECRET}&".encode(), base.encode(), hashlib.sha1).digest()
+        ).decode()
+        if scheme != "OAuth" or given != wanted or oauth["oauth_consumer_key"] != KEY:
+            self.problems.append(base)
+        self.nonces.append(oauth["oauth_nonce"])
+
+
+def test_plain_http_is_signed_and_never_sends_the_secret(make, waits):
+    shop = SigningShop()
+    try:
+        list(make(base_url=shop.url).read("orders", WINDOW))
+    finally:
+        shop.server.shutdown()
+        shop.server.server_close()
+    assert shop.problems == []
+    assert len(shop.nonces) == len(set(shop.nonces)) == 3  # a retry is signed afresh
+    assert len(waits) == 1
+    assert SECRET not in "".join(shop.wire)
+
+
+def test_checks_each_right(vendor, make):
+    vendor.get(f"{API}/orders").mock(return_value=httpx.Response(200, json=[{"id": 1}]))
+    vendor.get(f"{API}/refunds").mock(return_value=error(404, "rest_no_route"))
+    vendor.get(f"{API}/products").mock(return_value=error(401, "woocommerce_rest_cannot_view"))
+    vendor.get(f"{API}/customers").mock(return_value=error(401, "woocommerce_rest_authentication_error"))
+    findings = make().check()
+    assert [(finding.what, finding.ok) for finding in findings] == [
+        ("read orders", True),
+        ("read refunds", True),
+        ("read products", False),
+        ("read customers", False),
     ]
-    assert all("email" not in asked["_fields"] for asked in shop.asked)
-
-
-def test_a_deletion_while_the_control_items_are_read_hides_no_other_order(make, vendor):
-    shop = Shop(vendor)
-    for id in range(1, 21):
-        shop.put(id, START + timedelta(hours=id), status="completed", currency="PLN", total="1.00")
-
-    def delete(call: int) -> None:
-        if call == 3:
-            del shop.rows[1], shop.rows[2]
-
-    shop.before_call = delete
-    found = [int(item.external_id) for item in make(per_page=4).control_items(START, END)]
-    assert sorted(found) == sorted(set(found))
-    assert set(range(3, 21)) <= set(found)
-
-
-# errors
+    assert "order by order" in findings[1].hint
+    assert "read right" in findings[2].hint
+    assert "Make a new key" in findings[3].hint
 
 
 @pytest.mark.parametrize(
-    ("response", "kind", "tries"),
+    ("answer", "kind", "calls"),
     [
-        (wordpress(401, "woocommerce_rest_cannot_view"), "scope", 1),
-        (
-            wordpress(401, "woocommerce_rest_authentication_error", "Consumer key is invalid."),
-            "credential",
-            1,
-        ),
-        (wordpress(404, "rest_no_route"), "config", 1),
-        (httpx.Response(404, text="<html>"), "config", 1),
-        (httpx.Response(403, text="<html>Attention required"), "vendor", None),
-        (httpx.Response(503, text="<html>Maintenance"), "vendor", None),
-        (httpx.Response(429), "throttled", None),
-        (httpx.Response(524), "vendor", None),
-        (httpx.Response(200, text="<br /><b>Notice</b>: x in plug-in.php []"), "vendor", ...),
+        (error(401, "woocommerce_rest_cannot_view"), "scope", 1),
+        (error(401, "woocommerce_rest_authentication_error"), "credential", 1),
+        (error(403, "woocommerce_rest_cannot_view"), "scope", 1),
+        (error(404, "rest_no_route"), "config", 1),
+        (httpx.Response(404, html="<h1>Not found</h1>"), "config", 1),
+        (error(400, "rest_invalid_param", params={"status": "…"}), "protocol", 1),
+        (httpx.Response(403, html="<h1>Attention required</h1>"), "vendor", 5),
+        (httpx.Response(429), "throttled", 5),
+        (httpx.Response(524, html="<h1>A timeout occurred</h1>"), "vendor", 5),
+        (httpx.Response(200, text="<br />\n<b>Notice</b>: …[{}]"), "vendor", 5),
     ],
 )
-def test_errors_say_who_has_to_act(make, vendor, response, kind, tries):
-    route = vendor.get(f"{API}/customers").mock(return_value=response)
-    with pytest.raises(ConnectorError) as caught:
-        list(make().read("contacts", WINDOW))
-    assert caught.value.kind == kind
-    if tries is None:
-        assert route.call_count > 1
-    elif tries is not ...:
-        assert route.call_count == tries
-    assert SECRET not in str(caught.value)
+def test_errors_say_who_has_to_act(vendor, make, answer, kind, calls):
+    route = vendor.get(f"{API}/orders").mock(return_value=answer)
+    with pytest.raises(ConnectorError) as raised:
+        list(make().read("orders", WINDOW))
+    assert raised.value.kind == kind
+    assert raised.value.hint
+    assert route.call_count == calls
 
 
-def test_retry_after_is_honoured(make, vendor, waits):
-    vendor.get(f"{API}/customers").mock(
-        side_effect=[httpx.Response(429, headers={"retry-after": "11"}), httpx.Response(200, json=[])]
-    )
-    list(make().read("contacts", WINDOW))
-    assert max(waits) == pytest.approx(11, abs=0.5)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"base_url": "shop.example"},
+        {"base_url": "http://shop.example", "keys_in_query": True},
+        {"per_page": 101},
+        {"unknown": 1},
+    ],
+)
+def test_wrong_options_are_refused(make, options):
+    with pytest.raises(pydantic.ValidationError) as raised:
+        make(**options)
+    assert SECRET not in str(raised.value)
 
 
-def test_check_names_what_may_not_be_read(make, vendor):
-    for path in ("orders", "products"):
-        vendor.get(f"{API}/{path}").respond(200, json=[])
-    vendor.get(f"{API}/customers").mock(return_value=wordpress(403, "woocommerce_rest_cannot_view"))
-    vendor.get(f"{API}/refunds").mock(return_value=wordpress(404, "rest_no_route"))
-    findings = {finding.what: finding for finding in make().check()}
-    assert [what for what, finding in findings.items() if not finding.ok] == ["read customers"]
-    assert "9.0" in findings["read refunds"].hint
-    assert all(call.request.method == "GET" for call in vendor.calls)
+def test_the_address_may_be_given_with_the_path_of_the_api():
+    options = {"consumer_key": KEY, "consumer_secret": SECRET}
+    for given in (SHOP, f"{SHOP}/", f"{API}/", API):
+        assert woocommerce.Options.model_validate({"base_url": given, **options}).base_url == SHOP
 
 
-def test_an_unknown_stream_is_refused(make):
-    with pytest.raises(ConnectorError):
-        list(make().read("leads", WINDOW))
+def test_an_unknown_stream_is_named(make):
+    with pytest.raises(ConnectorError, match="'leads'"):
+        make().read("leads", WINDOW)
