@@ -30,7 +30,7 @@ def find() -> tuple[dict[str, Connector], tuple[Broken, ...]]:
     for entry in sorted(entry_points(group=GROUP), key=lambda e: (e.name, e.value)):
         try:
             connector = entry.load()
-        except Exception as error:  # noqa: BLE001 - any failure of foreign code at import
+        except Exception as error:
             broken.append(Broken(entry.name, f"{entry.value} cannot be imported: {error}"))
             continue
         if not isinstance(connector, Connector):

@@ -214,13 +214,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one upsert. `shown` is what the destination says it holds now, for the fields sent."""
+    """What became of one upsert.
+
+    `shown` is what the destination says it holds now of the fields sent (in our writing where it only writes
+    the same value in another way), `version` its own time of this change: by it the write is known when the
+    source side reads it back.
+    """
 
     key: str
     status: Literal["accepted", "refused", "retry"]
     remote_id: str | None = None
     shown: Mapping[str, str] = field(default_factory=nothing)
     reason: str = ""
+    version: datetime | None = None
 
 
 @runtime_checkable

@@ -114,10 +114,15 @@ def begin(
             structlog.contextvars.bind_contextvars(run=run.id, connector=connector)
             try:
                 yield run
-            except BaseException as error:
-                run.errors.append(
-                    (_describe(error), "Run `leadledger sync` again: it goes on where it stopped.")
-                )
+            except (Stopped, Fenced) as error:
+                run.errors.append((str(error), AGAIN))
+                raise
+            except Exception as error:
+                # One connector's failure is its own: the row says so, the others go on.
+                run.errors.append((f"{type(error).__name__}: {error}", AGAIN))
+                log.exception("run_failed")
+            except BaseException:
+                run.errors.append(("stopped by the operator", AGAIN))
                 raise
             finally:
                 _close(engine, run)

@@ -44,15 +44,35 @@ def next_due(cron: str, zone: ZoneInfo, after: datetime) -> datetime:
     Cron means the clock on the wall in `zone`: an hour that a clock change leaves out is run at the first
     instant after the gap, one that it repeats is run once.
     """
-    wall = after.astimezone(zone).replace(tzinfo=None)
-    times = croniter(cron, wall)
+    times = croniter(cron, _wall(after, zone))
     while True:
-        local: datetime = times.get_next(datetime)
-        at = local.replace(tzinfo=zone).astimezone(UTC)
-        if at.astimezone(zone).replace(tzinfo=None) != local:
-            at = _end_of_gap(local, zone)
+        at = _instant(times.get_next(datetime), zone)
         if at > after:
             return at
+
+
+def _latest_due(cron: str, zone: ZoneInfo, *, first: datetime, now: datetime, most: int) -> list[datetime]:
+    """The latest due times from `first` to `now`, at most `most`, oldest first; found backwards from `now`, so
+    that a year's pause costs no more than a day's."""
+    found: set[datetime] = {first} if most > 0 else set()
+    times = croniter(cron, _wall(now, zone) + timedelta(hours=3))
+    while len(found) <= most:
+        at = _instant(times.get_prev(datetime), zone)
+        if at < first:
+            break
+        if at <= now:
+            found.add(at)
+    return sorted(found)[-most:]
+
+
+def _wall(at: datetime, zone: ZoneInfo) -> datetime:
+    return at.astimezone(zone).replace(tzinfo=None)
+
+
+def _instant(local: datetime, zone: ZoneInfo) -> datetime:
+    """When the clock on the wall shows `local`: the first time if twice, just after the gap if never."""
+    at = local.replace(tzinfo=zone).astimezone(UTC)
+    return at if _wall(at, zone) == local else _end_of_gap(local, zone)
 
 
 def _end_of_gap(local: datetime, zone: ZoneInfo) -> datetime:
@@ -77,16 +97,13 @@ def due_times(
     `one` makes up what was missed by a single run of the latest due time, `all` by one run each (the latest
     hundred), `none` runs only what is due by now within two minutes.
     """
-    missed: list[datetime] = []
-    at = first
-    while at <= now:
-        missed = [*missed[-(CATCH_UP_MAX - 1) :], at]
-        at = next_due(cron, zone, at)
-    if catch_up == "one":
-        missed = missed[-1:]
-    elif catch_up == "none":
-        missed = [due for due in missed[-1:] if now - due <= GRACE]
-    return missed, at
+    if first > now:
+        return [], first
+    most = CATCH_UP_MAX if catch_up == "all" else 1
+    missed = _latest_due(cron, zone, first=first, now=now, most=most)
+    if catch_up == "none":
+        missed = [due for due in missed if now - due <= GRACE]
+    return missed, next_due(cron, zone, now)
 
 
 def store_schedules(connection: Connection, workspace: Workspace, *, now: datetime) -> None:
@@ -205,7 +222,7 @@ def run_queued(workspace: Workspace, run_id: int) -> None:
     except running.Busy:
         _give_up(workspace.engine, run_id, name)
     except Exception as error:
-        log.exception("run_failed", connector=name, error=str(error))
+        log.exception("job_failed", connector=name, error=str(error))
 
 
 def _give_up(engine: Engine, run_id: int, connector: str) -> None:

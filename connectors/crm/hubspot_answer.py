@@ -50,8 +50,8 @@ def judge(item: Item, result: Mapping[str, Any]) -> Outcome:
     properties = result.get("properties")
     values: Mapping[str, Any] = properties if isinstance(properties, Mapping) else {}
     shown = {
-        name: "" if values[name] is None else str(values[name])
-        for name in item.upsert.fields
+        name: _in_our_writing(sent, values[name])
+        for name, sent in item.upsert.fields.items()
         if name in values
     }
     if item.note and STAGE not in shown:
@@ -65,7 +65,13 @@ def judge(item: Item, result: Mapping[str, Any]) -> Outcome:
     if differing:
         reason = api.mask("not taken over: " + ", ".join(differing))[: api.MESSAGE_MAX]
         return Outcome(item.key, "refused", remote_id, shown, reason)
-    return Outcome(item.key, "accepted", remote_id, shown, item.note)
+    return Outcome(item.key, "accepted", remote_id, shown, item.note, _time(str(result.get("updatedAt"))))
+
+
+def _in_our_writing(sent: str, value: Any) -> str:
+    """What a result shows; as we wrote it where it is the same value, since HubSpot may show 100 for 100.00."""
+    text = "" if value is None else str(value)
+    return sent if same(sent, text) else text
 
 
 def unshown(item: Item, outcome: Outcome) -> bool:

@@ -35,9 +35,9 @@ _EUR_OF_PLN = 4
 def generate(
     state: Path,
     *,
-    seed: int,
     leads_csv: Path,
     today: datetime,
+    seed: int = 1,
     people: int = 600,
     progress: Callable[[str], None] | None = None,
 ) -> None:

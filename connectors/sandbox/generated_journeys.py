@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from connectors.sandbox.generated_world import (
     CATALOGUE,
+    INFO_EMAIL,
     REASONS,
     Mailing,
     Person,
@@ -87,7 +88,7 @@ def journey(person: Person, world: World, seed: int) -> Journey:
     """What `person` did between the world's start and today; nothing lies later."""
     chance = random.Random(f"{seed}|did|{person.number}")  # noqa: S311
     span = (world.today - world.start).total_seconds()
-    first = world.start + timedelta(seconds=int(chance.random() * span * 0.85) + 3600)
+    first = world.start + timedelta(seconds=int(chance.random() * span * 0.97) + 3600)
     path = Journey(person)
     way = chance.random()
     if way < 0.40:
@@ -103,7 +104,7 @@ def journey(person: Person, world: World, seed: int) -> Journey:
     ready = first
     if (path.forms or path.web) and chance.random() < 0.6:
         ready = _is_worked(path, world, chance, first)
-    _orders(path, world, chance, ready, sure=way >= 0.82)
+    _orders(path, world, chance, ready, sure=way >= 0.82 or person.email == INFO_EMAIL)
     _cut(path, world.today)
     return path
 
@@ -152,13 +153,17 @@ def _is_worked(path: Journey, world: World, chance: random.Random, first: dateti
     if chance.random() < 0.3:
         kind = chance.choice(("UNQUALIFIED", "BAD_TIMING"))
         statuses.append(Change(kind, at, seller, "CRM_UI"))
-        reason = "Not now" if kind == "BAD_TIMING" else chance.choice(REASONS)
-        path.changes[REASON] = [Change(reason, at, seller, "CRM_UI")]
+        reason = "not now" if kind == "BAD_TIMING" else chance.choice(REASONS)
+        # People set the status first and say why in the next field, so the reason comes seconds later.
+        said = at + timedelta(seconds=chance.randint(2, 25))
+        path.changes[REASON] = [Change(reason, said, seller, "CRM_UI")]
         if kind == "UNQUALIFIED" or chance.random() < 0.3:
             return world.today if chance.random() < 0.8 else at
         at = _is_recycled(path, chance, at + timedelta(days=chance.randint(15, 45)), seller)
     stages.append(Change("salesqualifiedlead", at, seller, "CRM_UI"))
     statuses.append(Change("CONNECTED", at, seller, "CRM_UI"))
+    if chance.random() < 0.4:
+        stages.append(Change("opportunity", at + timedelta(hours=chance.randint(2, 200)), seller, "CRM_UI"))
     return at
 
 
@@ -208,7 +213,9 @@ def _purchase(path: Journey, world: World, chance: random.Random, at: datetime, 
         return replace(order, status="cancelled", paid=None if fate < 0.07 else paid, completed=None)
     if fate < 0.12:
         return replace(order, status="failed", paid=None, completed=None)
-    if completed >= world.today or age < timedelta(days=2):
+    if fate < 0.14:
+        return replace(order, status="trash", completed=None)
+    if completed >= world.today or age < timedelta(days=6):
         return replace(order, status="processing", completed=None)
     returned_at = completed + timedelta(hours=chance.randint(24, 500))
     if fate < 0.21 and returned_at < world.today:
@@ -219,7 +226,7 @@ def _purchase(path: Journey, world: World, chance: random.Random, at: datetime, 
 def _buyer(person: Person, chance: random.Random, customer: int) -> Buyer:
     """The person as typed at the checkout: another case, another address with the same phone, or none."""
     email, way = person.email, chance.random()
-    if way < 0.01:
+    if way < 0.02:
         email = ""
     elif way < 0.06 and person.phone.startswith("+485"):
         email = f"private.{person.number}@example.org"

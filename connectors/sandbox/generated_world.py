@@ -16,13 +16,7 @@ SHOP = Shop(currency="PLN", zone=ZoneInfo(ZONE_NAME), vat=23)
 DAYS = 240
 TILL_PHONE = "+48225550100"
 INFO_EMAIL = "info@example.com"
-REASONS = (
-    "No budget",
-    "Outside our region",
-    "Only compared prices",
-    "Bought from a competitor",
-    "Wrong contact",
-)
+REASONS = ("no budget", "wrong product", "not reachable", "competitor")
 CATALOGUE = (
     Goods(11, "Kubek ceramiczny", "MUG-1", 4999),
     Goods(12, "Plakat A2", "POSTER-2", 1990),
@@ -157,8 +151,9 @@ def _person(number: int, chance: random.Random) -> Person:
     phone = f"+485{chance.randrange(10**8):08d}" if chance.random() < 0.7 else ""
     if number % 45 == 0:
         phone = TILL_PHONE
-    if number % 35 == 0:
-        email = INFO_EMAIL
+    if number % 35 == 7:
+        # Whoever writes from an office's common address leaves a number of his or her own.
+        email, phone = INFO_EMAIL, f"+487{number:08d}"
     # A family shares one phone: two people in a row.
     elif number % 30 == 1 and number > 1:
         phone = f"+486{number // 30:08d}"

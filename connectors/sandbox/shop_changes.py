@@ -17,16 +17,17 @@ def modified(order: Doc, now: datetime, shop: Shop, **fields: Any) -> Doc:
     return Doc(order.id, body, at=order.at, changed=float(int(now.timestamp())))
 
 
-def with_one_more(order: Doc, now: datetime, shop: Shop) -> Doc:
-    """The order after its first line was edited to hold one piece more, at the same price."""
+def with_dearer_line(order: Doc, now: datetime, shop: Shop) -> Doc:
+    """The order after the price of its first line was put up by a tenth, and by a minor unit at the least."""
     line, *others = order.body["line_items"]
-    gross = documents.line_gross(line) // line["quantity"] * (line["quantity"] + 1)
+    gross = documents.line_gross(line)
+    gross += line["quantity"] * max(1, gross // line["quantity"] // 10)
     tax = documents.tax_within(gross, shop.vat)
     more, more_tax = gross - documents.line_gross(line), tax - documents.minor(line["total_tax"])
     goods_tax = documents.minor(order.body["cart_tax"]) + more_tax
     edited = {
         **line,
-        "quantity": line["quantity"] + 1,
+        "price": (gross - tax) / line["quantity"] / 100,
         **dict.fromkeys(("subtotal", "total"), documents.money(gross - tax)),
         **dict.fromkeys(("subtotal_tax", "total_tax"), documents.money(tax)),
         "taxes": documents.tax_entries(tax, shop.vat),

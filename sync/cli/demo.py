@@ -17,9 +17,9 @@ from string import Template
 from typing import Any
 
 import sqlalchemy as sa
-from connectors.sandbox.generated import generate
 
 from connectors.sandbox import accounts
+from connectors.sandbox.generated import generate
 from connectors.sandbox.olist import load_olist
 from connectors.sandbox.server import HOST, START_WITHIN_S, listen
 from sync import logs, work

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from connectors.sandbox.change import change as change_sandbox
 
+from connectors.sandbox.change import change as change_sandbox
 from connectors.sandbox.server import HOST, serve
 from sync.cli import demo as demos
 from sync.cli import output

@@ -17,7 +17,7 @@ from sync import logs
 from sync.cli import output
 from sync.cli.runtime import ConfigOption, Exit, config_path, failures, read_config, wrong
 from sync.config import Config, mapping_of
-from sync.config_schema import schema
+from sync.config_schema import text
 from sync.workspace import Connected
 
 mapping_app = typer.Typer(no_args_is_help=True, help="Try a mapping before it runs.")
@@ -95,7 +95,7 @@ def print_schema() -> None:
 
     Example: leadledger schema > leadledger.schema.json
     """
-    output.print_json(schema())
+    typer.echo(text(), nl=False)
 
 
 def list_connectors() -> None:

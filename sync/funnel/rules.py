@@ -26,6 +26,8 @@ _FROM: Mapping[str, frozenset[str]] = {
     "lost": frozenset({"mql", "sql"}),
     "recycled": frozenset({"mql", "sql", "rejected", "lost"}),
 }
+# What led out of the funnel before the first lead came is undone by that lead.
+_LEAVING = frozenset({"rejected", "lost", "recycled"})
 # People set the status first and the reason in the next click.
 REASON_WITHIN = timedelta(minutes=10)
 _NOTHING: tuple[Any, ...] = (None, "", [], ())
@@ -159,7 +161,7 @@ def _candidates(rule: Rule, ordered: Sequence[Fact], start: datetime) -> list[Ev
     for fact in ordered:
         if not rule.when.holds(fact):
             continue
-        if fact.kind == "order" and fact.at < start:
+        if fact.at < start and (fact.kind == "order" or rule.stage in _LEAVING):
             continue
         at = max([fact.at, *(other.at for other in others if other is not None)])
         reason = _reason(rule, fact, ordered)

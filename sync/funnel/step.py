@@ -19,7 +19,7 @@ def advance(connection: Connection, stage_rules: Sequence[rules.Rule], *, paid: 
     taken = canonical.take(connection, step="funnel", kinds=["person"], limit=BATCH)
     if not taken:
         return 0
-    persons = [row.ref for row in taken]
+    persons = store.in_funnel(connection, [row.ref for row in taken])
     kinds = {c.on for rule in stage_rules for c in (rule.when, *rule.also)}
     if any(rule.stage in ("rejected", "lost", "recycled") for rule in stage_rules):
         kinds.add("stage_change")

@@ -37,6 +37,22 @@ def _texts(values: Iterable[str]) -> sa.ColumnElement[Any]:
     return sa.cast(list(values), postgresql.ARRAY(sa.Text))
 
 
+_IN_FUNNEL = sa.text(
+    """
+    SELECT DISTINCT p.person_id
+      FROM unnest(CAST(:persons AS text[])) AS p (person_id)
+     WHERE EXISTS (SELECT FROM members m WHERE m.person_id = p.person_id AND m.kind = 'lead')
+        OR EXISTS (SELECT FROM journeys j WHERE j.person_id = p.person_id)
+     ORDER BY 1
+    """
+)
+
+
+def in_funnel(connection: Connection, person_ids: Sequence[str]) -> list[str]:
+    """Those who have a lead, or had one: only they can have stages."""
+    return list(connection.execute(_IN_FUNNEL, {"persons": list(person_ids)}).scalars())
+
+
 def read_facts(
     connection: Connection, person_ids: Sequence[str], *, kinds: Iterable[str], paid: Sequence[str]
 ) -> dict[str, list[rules.Fact]]:

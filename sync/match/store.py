@@ -224,20 +224,25 @@ def refs_of_campaigns(connection: Connection, names: Sequence[tuple[str, str]]) 
     ids = [external_id for _, external_id in names]
     for kind in ("lead", "touch"):
         table = CANONICAL[kind]
-        wanted = sa.select(campaign.c.external_id, sa.func.lower(campaign.c.name).label("name")).where(
-            campaign.c.external_id == sa.any_(sa.cast(ids, postgresql.ARRAY(sa.Text)))
+        word = sa.func.unnest(
+            postgresql.array([sa.func.lower(campaign.c.external_id), sa.func.lower(campaign.c.name)])
         )
-        target = wanted.subquery()
+        target = (
+            sa.select(word.label("word"))
+            .distinct()
+            .where(campaign.c.external_id == sa.any_(sa.cast(ids, postgresql.ARRAY(sa.Text))))
+            .subquery()
+        )
         rows = connection.execute(
             sa.select(table.c.connector, table.c.external_id)
             .distinct()
             .join(
                 target,
                 sa.or_(
-                    table.c.campaign_id == target.c.external_id,
-                    table.c.utm_id == target.c.external_id,
-                    table.c.utm_campaign == target.c.external_id,
-                    sa.func.lower(table.c.utm_campaign) == target.c.name,
+                    *[
+                        sa.func.lower(column) == target.c.word
+                        for column in (table.c.campaign_name, table.c.utm_id, table.c.utm_campaign)
+                    ]
                 ),
             )
         )

@@ -256,9 +256,9 @@ def read_bodies(
 
 
 def own_writes(connection: Connection, connector: str, versions: Mapping[str, datetime | None]) -> set[str]:
-    """Of raw records (external id → the vendor's time of change): those that changed when we wrote to them.
+    """Of raw records (external id → the vendor's time of change): those whose last change is a push of ours.
 
-    They are our own push coming back, give or take five minutes between the two clocks.
+    They are our own write coming back; a change by anybody else since then has another time.
     """
     rows = connection.execute(
         sa.text(
@@ -266,8 +266,7 @@ def own_writes(connection: Connection, connector: str, versions: Mapping[str, da
             SELECT DISTINCT n.external_id
               FROM unnest(CAST(:ids AS text[]), CAST(:versions AS timestamptz[])) AS n (external_id, version)
               JOIN deliveries d ON d.destination = :connector AND d.remote_id = n.external_id
-               AND d.outcome = 'accepted'
-               AND n.version BETWEEN d.sent_at - interval '5 minutes' AND d.answered_at + interval '5 minutes'
+               AND d.version = n.version
             """
         ),
         {"connector": connector, "ids": list(versions), "versions": list(versions.values())},

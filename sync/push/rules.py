@@ -101,9 +101,10 @@ def upsert(
 def now_accepted(sent: Upsert, outcome: Outcome) -> dict[str, str]:
     """What the destination holds of our fields after an outcome.
 
-    An accepted upsert holds what was sent; a refused one holds what the answer shows of it, if it shows any.
+    An accepted upsert holds what was sent, but for what the answer shows otherwise; a refused one holds what
+    the answer shows of it, if it shows any.
     """
     held = dict(sent.accepted)
     if outcome.status == "accepted":
-        return held | dict(sent.fields) | {n: v for n, v in outcome.shown.items() if n in sent.fields}
+        held |= sent.fields
     return held | {name: value for name, value in outcome.shown.items() if name in sent.fields}

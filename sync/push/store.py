@@ -218,6 +218,7 @@ def record(
                 "sent": dict(item.fields),
                 "shown": dict(outcomes[item.key].shown),
                 "outcome": outcomes[item.key].status,
+                "version": outcomes[item.key].version,
                 "reason": outcomes[item.key].reason or None,
                 "sent_at": sent_at,
                 "answered_at": answered_at,

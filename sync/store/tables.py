@@ -392,6 +392,7 @@ deliveries = sa.Table(
     sa.Column("sent", JSONB, nullable=False),
     sa.Column("shown", JSONB, nullable=False, server_default="{}"),
     sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("version", Time),  # the destination's own time of this change
     sa.Column("reason", sa.Text),
     sa.Column("sent_at", Time, nullable=False),
     sa.Column("answered_at", Time, nullable=False),

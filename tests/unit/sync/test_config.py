@@ -472,7 +472,7 @@ def test_whatever_stands_anywhere_there_is_a_config_or_a_list_of_mistakes(tmp_pa
 
 def test_schema_of_the_config_folder_is_current(real):
     stored = (ROOT / "config" / "leadledger.schema.json").read_text("utf-8")
-    assert stored == config_schema.text(), "write it anew: leadledger config schema"
+    assert stored == config_schema.text(), "write it anew: make schema"
     types = config_schema.schema()["$defs"]["ConnectorConfig"]["properties"]["type"]["enum"]
     assert types == sorted(real)
 

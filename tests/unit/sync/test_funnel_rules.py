@@ -203,6 +203,11 @@ class TestReason:
         ]
         assert self.reason(status(60, "BAD"), *written) == "c"
 
+    def test_of_two_at_the_same_time_always_the_same(self):
+        one, two = status(62, "a", field="reason"), status(62, "b", field="reason")
+        rejected = status(60, "BAD")
+        assert self.reason(rejected, one, two) == self.reason(rejected, two, one) == "b"
+
     def test_a_reason_that_was_cleared_is_none(self):
         assert self.reason(
             status(1, "old", field="reason"), status(2, None, field="reason"), status(3, "BAD")

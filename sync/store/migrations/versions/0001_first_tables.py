@@ -120,6 +120,7 @@ def upgrade() -> None:
         sa.Column("sent", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("shown", postgresql.JSONB(astext_type=sa.Text()), server_default="{}", nullable=False),
         sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("version", sa.DateTime(timezone=True), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("sent_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("answered_at", sa.DateTime(timezone=True), nullable=False),
@@ -563,4 +564,3 @@ def upgrade() -> None:
             "connector", "stream", "external_id", name=op.f("uq_quarantine_connector_stream_external_id")
         ),
     )
-    # ### end Alembic commands ###
