@@ -115,12 +115,16 @@ def _database(address: str) -> str:
 
 
 class Workspace(Section):
-    """Whose numbers these are. A business day is a day in `timezone`; reports are in `currency`."""
+    """Whose numbers these are. A business day is a day in `timezone`; reports are in `currency`.
+
+    `note` stands beside every report: what a reader must know of the figures.
+    """
 
     name: str = pydantic.Field(min_length=1, max_length=200)
     timezone: Annotated[str, pydantic.AfterValidator(_zone)] = "UTC"
     currency: Annotated[str, pydantic.AfterValidator(_currency)]
     language: Annotated[str, pydantic.AfterValidator(_language)] = "en"
+    note: str | None = pydantic.Field(default=None, max_length=500)
 
 
 class ConnectorConfig(Section):

@@ -14,7 +14,7 @@ from typing import Any
 
 from connectors.contract import Outcome
 from connectors.crm import hubspot_api as api
-from connectors.crm.hubspot_plan import STAGE, Item
+from connectors.crm.hubspot_plan import STAGE, STAGES, Item
 
 LATER = frozenset({"RATE_LIMITS", "RATE_LIMIT", "INTERNAL_ERROR", "SERVICE_UNAVAILABLE", "LOCKED", "TIMEOUT"})
 """Categories of errors that time alone mends."""
@@ -46,7 +46,11 @@ def read(items: Sequence[Item], body: Mapping[str, Any]) -> dict[str, Outcome]:
 
 
 def judge(item: Item, result: Mapping[str, Any]) -> Outcome:
-    """Whether a result shows what was sent. HubSpot drops a lower lifecycle stage without an error."""
+    """Whether a result shows what was sent.
+
+    HubSpot drops a lower lifecycle stage without an error: sales is ahead of us, so its stage stays, and that
+    is no refusal.
+    """
     properties = result.get("properties")
     values: Mapping[str, Any] = properties if isinstance(properties, Mapping) else {}
     shown = {
@@ -57,15 +61,24 @@ def judge(item: Item, result: Mapping[str, Any]) -> Outcome:
     if item.note and STAGE not in shown:
         shown[STAGE] = item.upsert.accepted[STAGE]
     remote_id = str(result.get("id") or item.upsert.remote_id or "") or None
+    ahead = kept_ahead(item.properties.get(STAGE), shown.get(STAGE))
     differing = [
         f"{name} shows {_short(shown[name])} in place of {_short(sent)}"
         for name, sent in item.properties.items()
-        if name in shown and not same(sent, shown[name])
+        if name in shown and not same(sent, shown[name]) and not (name == STAGE and ahead)
     ]
+    version = _time(str(result.get("updatedAt")))
     if differing:
         reason = api.mask("not taken over: " + ", ".join(differing))[: api.MESSAGE_MAX]
-        return Outcome(item.key, "refused", remote_id, shown, reason)
-    return Outcome(item.key, "accepted", remote_id, shown, item.note, _time(str(result.get("updatedAt"))))
+        return Outcome(item.key, "refused", remote_id, shown, reason, version)
+    return Outcome(item.key, "accepted", remote_id, shown, item.note or ahead, version)
+
+
+def kept_ahead(sent: str | None, shown: str | None) -> str:
+    """Why a lifecycle stage that was sent is not shown although nothing is wrong; "" where that is not so."""
+    if sent in STAGES and shown in STAGES and STAGES.index(sent) < STAGES.index(shown):
+        return f"{STAGE} stays {shown}, which is ahead of {sent}"
+    return ""
 
 
 def _in_our_writing(sent: str, value: Any) -> str:

@@ -64,7 +64,7 @@ def run(*, folder: Path, data: Path | None, port: int, seed: int, form: output.F
         else:
             generate(state, leads_csv=leads_csv, seed=seed, today=datetime.now(UTC), progress=say)
         with _serving(state, port) as served:
-            config = _write_config(folder, served, olist=data is not None)
+            config = write_config(folder, served, olist=data is not None)
             with Opened(config, say=say) as workspace:
                 logs.hide(workspace.secrets)
                 workspace.say = say
@@ -128,7 +128,7 @@ def _afresh(folder: Path) -> None:
     (folder / MARKER).write_text("Made by `leadledger demo`; a repeated run starts afresh.\n")
 
 
-def _write_config(folder: Path, port: int, *, olist: bool) -> Config:
+def write_config(folder: Path, port: int, *, olist: bool) -> Config:
     secrets = folder / "secrets"
     secrets.mkdir(mode=0o700)
     for name, value in (
@@ -155,6 +155,7 @@ def _write_config(folder: Path, port: int, *, olist: bool) -> Config:
 
 OLIST = {
     "name": "Olist demo",
+    "note": "the spend is simulated",
     "timezone": "America/Sao_Paulo",
     "currency": "BRL",
     "since": "2016-01-01",
@@ -163,6 +164,7 @@ OLIST = {
 }
 GENERATED = {
     "name": "Generated shop",
+    "note": "all of it is simulated",
     "timezone": "Europe/Warsaw",
     "currency": "PLN",
     "since": "2016-01-01",
@@ -180,9 +182,8 @@ def _read(workspace: Workspace) -> dict[str, Any]:
     with workspace.engine.connect() as connection:
         return {
             "funnel": funnel_report.funnel(connection, EVER, workspace.zone),
-            "campaigns": campaign_report.campaigns(
-                connection, EVER, workspace.zone, workspace.rules.currency
-            ),
+            "campaigns": campaign_report.campaigns(connection, EVER, workspace.zone, workspace.rules.currency)
+            | {"note": workspace.config.workspace.note},
         }
 
 
@@ -217,7 +218,7 @@ def _print(found: dict[str, Any], checks: list[Check], config: Config, *, olist:
         output.line("Everything here is simulated: shop, people, campaigns and spend, made from a seed.")
     reports.print_funnel(found["funnel"])
     language = config.workspace.language
-    reports.print_campaigns(found["campaigns"], language=language, top=TOP, spend_note=" (simulated)")
+    reports.print_campaigns(found["campaigns"], language=language, top=TOP)
     output.heading("Verified")
     look.print_checks(checks)
 

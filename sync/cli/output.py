@@ -63,14 +63,24 @@ def _csv_cell(value: Any) -> Any:
 
 
 def table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[int] = ()
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    right: Sequence[int] = (),
+    whole: Sequence[int] = (),
 ) -> None:
-    """A table for people; columns whose index is in `right` are set right."""
+    """A table for people; columns whose index is in `right` are set right, those in `whole` never folded."""
     made = Table(
         title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False
     )
     for index, column in enumerate(columns):
-        made.add_column(column, justify="right" if index in right else "left", overflow="fold")
+        made.add_column(
+            column,
+            justify="right" if index in right else "left",
+            overflow="ellipsis" if index in whole else "fold",
+            no_wrap=index in whole,
+        )
     for row in rows:
         made.add_row(*["" if cell is None else escape(str(cell)) for cell in row])
     target = console if console.is_terminal else Console(width=WIDE, highlight=False, file=sys.stdout)

@@ -41,6 +41,7 @@ def funnel(
     asked = parse_period(period)
     with opened(config) as workspace, workspace.engine.connect() as connection:
         found = funnel_report.funnel(connection, asked, workspace.zone)
+        found["note"] = workspace.config.workspace.note
     if form is output.Format.json:
         output.print_json(found)
     elif form is output.Format.csv:
@@ -84,6 +85,7 @@ def campaigns(
     with opened(config) as workspace, workspace.engine.connect() as connection:
         currency, language = workspace.rules.currency, workspace.config.workspace.language
         found = campaign_report.campaigns(connection, asked, workspace.zone, currency)
+        found["note"] = workspace.config.workspace.note
     if form is output.Format.json:
         output.print_json(found)
     elif form is output.Format.csv:
@@ -92,7 +94,7 @@ def campaigns(
         print_campaigns(found, language=language, top=top)
 
 
-def print_campaigns(found: dict[str, Any], *, language: str, top: int | None, spend_note: str = "") -> None:
+def print_campaigns(found: dict[str, Any], *, language: str, top: int | None) -> None:
     currency = found["currency"]
 
     def money(amount: int | None) -> str:
@@ -122,9 +124,11 @@ def print_campaigns(found: dict[str, Any], *, language: str, top: int | None, sp
     nobody = found["no_campaign"]
     if nobody["leads"]:
         rows.append(cells("no campaign known", "", nobody))
-    columns = ["campaign", "source", f"spend{spend_note}", "leads", "MQL", "SQL", "won", "rejected"]
-    columns += [f"revenue ({currency})", "cost per won", "ROAS"]
-    output.table("Campaigns", columns, rows, right=range(2, 11))
+    columns = ["campaign", "source", "spend", "leads", "MQL", "SQL", "won", "rejected"]
+    columns += ["revenue", "cost per won", "ROAS"]
+    note = f" ({found['note']})" if found.get("note") else ""
+    title = f"Campaigns, amounts in {currency}{note}"
+    output.table(title, columns, rows, right=range(2, 11), whole=(0, 1))
     print_rest(found, language=language)
 
 

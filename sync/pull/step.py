@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -38,6 +38,13 @@ class Plan:
     start: datetime
     zone: ZoneInfo
     phone_region: str | None
+    _fingerprints: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def fingerprint(self, stream: str) -> str:
+        """The mapping's, worked out once a stream."""
+        if stream not in self._fingerprints:
+            self._fingerprints[stream] = self.mapping.fingerprint(stream)
+        return self._fingerprints[stream]
 
 
 def pull(engine: Engine, run: runs.Run, plan: Plan, *, now: datetime, say: Say) -> None:
@@ -56,8 +63,7 @@ def pull(engine: Engine, run: runs.Run, plan: Plan, *, now: datetime, say: Say) 
 def _live(engine: Engine, run: runs.Run, plan: Plan, stream: Stream, now: datetime, say: Say) -> None:
     with engine.connect() as connection:
         cursor, mapped_with = store.read_cursor(connection, plan.connector, stream.name)
-    fingerprint = plan.mapping.fingerprint(stream.name)
-    if mapped_with not in (None, fingerprint):
+    if mapped_with not in (None, plan.fingerprint(stream.name)):
         remap(engine, run, plan, stream.name, say=say)
     window = rules.window(stream, cursor, start=plan.start, now=now)
     read(engine, run, plan, stream, window, live=True, say=say)
@@ -148,7 +154,7 @@ def _commit_page(
             connector=plan.connector,
             stream=stream.name,
             cursor=cursor,
-            mapped_with=plan.mapping.fingerprint(stream.name),
+            mapped_with=plan.fingerprint(stream.name),
             run_id=run.id,
         )
     run.count(stream.name, counts)

@@ -21,17 +21,20 @@ _LAST = sa.text(
 _SUCCESS = sa.text(
     "SELECT connector, max(finished_at) AS at FROM runs WHERE status IN ('done', 'partial') GROUP BY 1"
 )
-_LAG = sa.text("SELECT connector, min(at) AS at FROM cursors WHERE at IS NOT NULL GROUP BY 1")
+_FRESH = sa.text(
+    "SELECT connector, max(started_at) AS at FROM runs"
+    " WHERE status IN ('done', 'partial') AND kind IN ('pull', 'sync') GROUP BY 1"
+)
 
 
 def status(connection: Connection, connectors: list[str], *, now: datetime) -> list[dict[str, Any]]:
     """One row a connector: last success, next run, how far behind its data is, what is wrong, what to do.
 
-    ``lag_s`` is the age of the oldest cursor of its streams, in seconds.
+    ``lag_s`` is how old the data may be, in seconds: the age of the begin of the last pull that succeeded.
     """
     last = {row.connector: row for row in connection.execute(_LAST)}
     success = {row.connector: row.at for row in connection.execute(_SUCCESS)}
-    lag = {row.connector: row.at for row in connection.execute(_LAG)}
+    lag = {row.connector: row.at for row in connection.execute(_FRESH)}
     planned = {row.connector: row for row in connection.execute(sa.select(schedules))}
     aside = _count_by(connection, quarantine.c.connector, quarantine.c.dropped_at.is_(None))
     refused = _count_by(connection, outbox.c.destination, outbox.c.status == "refused")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -64,6 +65,18 @@ def copy_rows(
     return count
 
 
+@cache
+def _stage(table: str, columns: tuple[str, ...]) -> sa.Table:
+    """The stage table of some columns: one object each, so that statements over it are compiled once."""
+    return sa.Table(
+        f"stage_{table}_{zlib.crc32(','.join(columns).encode()):08x}",
+        sa.MetaData(),
+        *[sa.Column(c, metadata.tables[table].c[c].type) for c in columns],
+        prefixes=["TEMPORARY"],
+        postgresql_on_commit="DELETE ROWS",
+    )
+
+
 @contextmanager
 def staged(
     connection: Connection, table: sa.Table, columns: Sequence[str], rows: Iterable[Sequence[Any]]
@@ -72,17 +85,10 @@ def staged(
 
     It is made once a connection and columns, since a CREATE for every page would cost more than the page.
     """
-    name = f"stage_{table.name}_{zlib.crc32(','.join(columns).encode()):08x}"
-    stage = sa.Table(
-        name,
-        sa.MetaData(),
-        *[sa.Column(c, metadata.tables[table.name].c[c].type) for c in columns],
-        prefixes=["TEMPORARY"],
-        postgresql_on_commit="DELETE ROWS",
-    )
+    stage = _stage(table.name, tuple(columns))
     connection.execute(sa.schema.CreateTable(stage, if_not_exists=True))
-    if copy_rows(connection, name, columns, rows) >= MANY:
-        analyze(connection, [name])
+    if copy_rows(connection, stage.name, columns, rows) >= MANY:
+        analyze(connection, [stage.name])
     yield stage
     # Not in a finally: after an error the transaction is lost, and these rows with it.
     connection.execute(sa.delete(stage))

@@ -158,13 +158,21 @@ def test_a_partial_failure_is_read_record_by_record(vendor, make):
     assert "neither" in lost.reason
 
 
-def test_a_stage_that_was_dropped_silently_is_refused(vendor, make):
+def test_a_stage_of_sales_that_is_ahead_stays_and_is_no_refusal(vendor, make):
     vendor.post(UPDATE).mock(return_value=results(row("9", trace="k", lifecyclestage="customer", x="1")))
     batch = [upsert("k", remote_id="9", lifecyclestage="salesqualifiedlead", x="1")]
     (outcome,) = make(hubspot_write.HubSpotContacts).write(batch)
-    assert outcome.status == "refused"
+    assert outcome.status == "accepted"
     assert outcome.shown == {"lifecyclestage": "customer", "x": "1"}
-    assert "lifecyclestage shows 'customer' in place of 'salesqualifiedlead'" in outcome.reason
+    assert "lifecyclestage stays customer, which is ahead of salesqualifiedlead" in outcome.reason
+
+
+def test_a_stage_that_was_not_taken_over_is_refused(vendor, make):
+    vendor.post(UPDATE).mock(return_value=results(row("9", trace="k", lifecyclestage="lead", x="1")))
+    batch = [upsert("k", remote_id="9", lifecyclestage="salesqualifiedlead", x="1")]
+    (outcome,) = make(hubspot_write.HubSpotContacts).write(batch)
+    assert outcome.status == "refused"
+    assert "lifecyclestage shows 'lead' in place of 'salesqualifiedlead'" in outcome.reason
 
 
 @pytest.mark.parametrize(
@@ -192,7 +200,7 @@ def test_what_the_answer_does_not_show_is_read_back(vendor, make):
         return_value=results(row("8", trace="a"), row("9", trace="b"), row("10", trace="c"))
     )
     route = vendor.post(READ).mock(
-        return_value=results(row("8", lifecyclestage="customer"), row("9", lifecyclestage="other"))
+        return_value=results(row("8", lifecyclestage="customer"), row("9", lifecyclestage="lead"))
     )
     outcomes = make(hubspot_write.HubSpotContacts).write(
         [
