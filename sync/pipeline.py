@@ -48,6 +48,9 @@ def derive(
         Step("attributing", lambda c: attribution.attribute(c, policy), ATTRIBUTED),
         Step("booking", lambda c: ledger.book(c, policy, zone=rules.zone, now=now), BOOKED),
     )
+    with engine.begin() as connection:
+        if db.has_at_least(connection, "pending", db.MANY):
+            db.analyze(connection, CANONICAL_NAMES)
     done: dict[str, int] = {}
     for step in steps:
         total = 0
@@ -70,8 +73,6 @@ class Step:
 def _batch(engine: Engine, step: Step) -> int:
     with engine.begin() as connection:
         db.lock_transaction(connection, "pipeline")
-        if step.writes is MATCHED and db.has_at_least(connection, "pending", db.MANY):
-            db.analyze(connection, CANONICAL_NAMES)
         took = step.take(connection)
         if took >= db.MANY:
             db.analyze(connection, step.writes)

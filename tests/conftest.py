@@ -43,9 +43,7 @@ def database(postgres: str) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
     admin = sa.make_url(postgres).set(database="postgres").render_as_string(hide_password=False)
     with psycopg.connect(admin, autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE leadledger").format(sql.Identifier(name))
-        )
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE leadledger").format(sql.Identifier(name)))
     yield sa.make_url(postgres).set(database=name).render_as_string(hide_password=False)
     with psycopg.connect(admin, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -23,10 +23,10 @@ OWNERS = "/crm/v3/owners"
 ACCOUNT = "/account-info/v3/details"
 
 SEARCHES_PER_SECOND = 4.0
-CALLS_PER_SECOND = 5.0
-CALLS_BURST = 10
-"""100 calls in 10 s hold for the smallest plan, and whether searches count among them is not settled:
-10 at once and 50 over 10 s, with 40 searches beside them, stay within it."""
+READ_SHARE, WRITE_SHARE, BURST_SHARE = 0.05, 0.08, 0.1
+"""Of the account's calls in 10 s: so many a second, and so many at once. Whether searches count among them is
+not settled, and they go beside the reads: of 100 calls 10 at once, 50 over 10 s and 40 searches stay within
+it. Writing goes alone."""
 WINDOW_S = 10.0
 REMAINING_LOW = 2
 MESSAGE_MAX = 300
@@ -51,6 +51,7 @@ class Options(pydantic.BaseModel):
     own_source_ids : ids of the apps through which leadledger writes, as they stand in a property's history.
     allow_backward : whether a lifecycle stage may be taken back (it is cleared first, then set).
     page_size : contacts a search; the vendor's most is 200.
+    calls_per_10_s : what the account's plan allows: 100 (Free, Starter), 190 (Professional, Enterprise).
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -62,6 +63,7 @@ class Options(pydantic.BaseModel):
     own_source_ids: tuple[str, ...] = ()
     allow_backward: bool = False
     page_size: int = pydantic.Field(default=200, ge=1, le=200)
+    calls_per_10_s: int = pydantic.Field(default=100, ge=10, le=250)
 
 
 class Bearer(httpx.Auth):
@@ -75,15 +77,16 @@ class Bearer(httpx.Auth):
         yield request
 
 
-def settings(options: Options, *, search: bool = False) -> HttpSettings:
+def settings(options: Options, *, search: bool = False, writing: bool = False) -> HttpSettings:
     """The shared client's settings; search has a pace of its own."""
     token = options.access_token.get_secret_value()
+    share = WRITE_SHARE if writing else READ_SHARE
     return HttpSettings(
         base_url=options.base_url,
         auth=Bearer(token),
         classify=classify,
-        per_second=SEARCHES_PER_SECOND if search else CALLS_PER_SECOND,
-        burst=1 if search else CALLS_BURST,
+        per_second=SEARCHES_PER_SECOND if search else options.calls_per_10_s * share,
+        burst=1 if search else round(options.calls_per_10_s * BURST_SHARE),
         parallel=1 if search else 4,
         timeout_s=110.0,  # the vendor gives up at 100 s
         secrets=(token,),

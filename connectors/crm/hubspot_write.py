@@ -35,7 +35,7 @@ class HubSpotContacts:
 
     def __init__(self, options: api.Options, context: Context) -> None:
         self._options = options
-        self._http = context.http(api.settings(options))
+        self._http = context.http(api.settings(options, writing=True))
 
     def prepare(self, fields: Sequence[str]) -> None:
         """Make the property group and our own properties; those that exist stay as they are.

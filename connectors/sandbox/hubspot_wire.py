@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from connectors.sandbox.accounts import HUBSPOT_TOKEN
 from connectors.sandbox.state import State
 
-BURST, BURST_SECONDS = 100, 10.0
+BURST, BURST_SECONDS = 190, 10.0  # a Professional account
 SEARCHES, SEARCH_SECONDS = 5, 1.0
 DAILY = 250_000
 
@@ -155,7 +155,7 @@ class Window:
 
 
 class Gate:
-    """Asks for the token and keeps the limits: 100 calls in 10 s, 5 searches a second.
+    """Asks for the token and keeps the limits: 190 calls in 10 s, 5 searches a second.
 
     A search counts in both windows: the vendor does not say, and this is the stricter reading. Answers to
     searches carry no limit headers.

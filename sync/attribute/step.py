@@ -39,7 +39,9 @@ def attribute(connection: Connection, policy: rules.Policy) -> int:
             has_identity=row.identified,
         )
         made[ref] = (row.person_id, revenue, [(accounts.of_credit(c), c) for c in found])
-    store.replace_credits(connection, refs, made, policy_version=policy.version)
+    moved = store.replace_credits(connection, refs, made, policy_version=policy.version)
+    # Who lost an order, or gained one that stays booked as it is, is not named by the booking.
+    canonical.note(connection, step="push", kind="person", refs=sorted(moved))
     by_connector: dict[str, list[str]] = {}
     for connector, order_id in refs:
         by_connector.setdefault(connector, []).append(order_id)

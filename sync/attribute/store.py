@@ -105,10 +105,20 @@ def replace_credits(
     made: Mapping[Ref, tuple[str | None, int, Sequence[tuple[str, rules.Credit]]]],
     *,
     policy_version: int,
-) -> None:
+) -> set[str]:
     """Make the credits of these orders exactly `made`: by order its person, its revenue and its credits, each
-    with the account it is booked to. An order that is not in `made` has none."""
-    connection.execute(sa.delete(attributions).where(named(attributions, refs, id_column="order_id")))
+    with the account it is booked to. An order that is not in `made` has none.
+
+    Returns the persons who lost or gained one of the orders.
+    """
+    before = connection.execute(
+        sa.delete(attributions)
+        .where(named(attributions, refs, id_column="order_id"))
+        .returning(attributions.c.connector, attributions.c.order_id, attributions.c.person_id)
+    )
+    held = {(row.connector, row.order_id): row.person_id for row in before}
+    holds = {ref: person for ref, (person, _, _) in made.items()}
+    moved = {ref for ref in refs if held.get(ref) != holds.get(ref)}
     connection.execute(sa.delete(credits).where(named(credits, refs, id_column="order_id")))
     db.copy_rows(
         connection,
@@ -139,6 +149,7 @@ def replace_credits(
             for line, (account, credit) in enumerate(shares)
         ),
     )
+    return {person for ref in moved for person in (held.get(ref), holds.get(ref)) if person}
 
 
 def current_policy(connection: Connection, body: Mapping[str, Any], *, now: datetime) -> tuple[int, bool]:

@@ -204,6 +204,13 @@ def _print_order(found: dict[str, Any], zone: Any, language: str, *, with_body: 
         output.line("none: the order is no sale")
     if found["person"]:
         output.heading(f"Person {found['person']}")
+        for record in found["identity"]["records"]:
+            keys = ", ".join(record["keys"]) or "no key"
+            ignored = f" (ignored: {', '.join(record['ignored_keys'])})" if record["ignored_keys"] else ""
+            output.line(f"  {record['record']} by {keys}{ignored}")
+        for change in found["identity"]["changes"]:
+            by = f" by {', '.join(change['by'])}" if change["by"] else ""
+            output.line(f"  {when(change['at'])}  {change['kind']} with {', '.join(change['with'])}{by}")
         for event in found["journey"]:
             reason = f", {event['reason']}" if event["reason"] else ""
             output.line(f"  {when(event['at'])}  {event['stage']} by {event['who']} ({event['why']}{reason})")

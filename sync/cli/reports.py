@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -174,6 +175,43 @@ def identity(config: ConfigOption = None, form: FormatOption = output.Format.tab
         output.line("Every identity key joins records.")
     else:
         output.table("", ["kind", "key", "why"], [[r["kind"], r["value"], r["why"]] for r in shown])
+
+
+class PushStatus(StrEnum):
+    """What a row of the outbox may be."""
+
+    refused = "refused"
+    pending = "pending"
+    acknowledged = "acknowledged"
+    superseded = "superseded"
+
+
+@app.command()
+def pushes(
+    status: Annotated[PushStatus, typer.Option("--status", help="Which rows.")] = PushStatus.refused,
+    config: ConfigOption = None,
+    form: FormatOption = output.Format.table,
+) -> None:
+    """What was refused by a destination, or waits to be sent, each with the reason.
+
+    Example: leadledger report pushes --status pending
+    """
+    with opened(config) as workspace, workspace.engine.connect() as connection:
+        rows = operations.list_pushes(connection, status=status.value)
+    shown = [
+        {**row, "email": logs.mask(row["email"]), "reason": logs.mask(row["reason"] or "")} for row in rows
+    ]
+    if form is output.Format.json:
+        output.print_json(shown)
+    elif form is output.Format.csv:
+        output.print_csv(shown)
+    elif not shown:
+        output.line(f"Nothing is {status.value}.")
+    else:
+        cells = [[r["destination"], r["email"], r["remote_id"], r["tries"], r["reason"]] for r in shown]
+        output.table(f"{status.value}", ["destination", "e-mail", "its id there", "tries", "reason"], cells)
+        if status is PushStatus.refused:
+            output.note("Once the cause is mended: leadledger push --refused")
 
 
 def _masked(kind: str, value: str) -> str:

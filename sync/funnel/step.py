@@ -32,8 +32,10 @@ def advance(connection: Connection, stage_rules: Sequence[rules.Rule], *, paid: 
         for person in persons
         if (summary := rules.journey(events[person])) is not None
     }
-    changed = store.replace(connection, events, summaries)
-    canonical.note(connection, step="push", kind="person", refs=sorted(changed))
+    store.replace(connection, events, summaries)
+    # Also those who stand where they stood: a destination is told of more than the journey, the e-mail
+    # address for one.
+    canonical.note(connection, step="push", kind="person", refs=persons)
     return len(taken)
 
 

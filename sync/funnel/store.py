@@ -116,15 +116,9 @@ def replace(
     connection: Connection,
     events: Mapping[str, Sequence[rules.Event]],
     summaries: Mapping[str, tuple[rules.Journey, str | None]],
-) -> set[str]:
-    """Make the stage events and journeys of these persons exactly these; returns whose journey changed."""
+) -> None:
+    """Make the stage events and journeys of these persons exactly these."""
     persons = sorted(events)
-    before = {
-        row.person_id: tuple(row)
-        for row in connection.execute(
-            sa.select(journeys).where(journeys.c.person_id == sa.any_(_texts(persons)))
-        )
-    }
     connection.execute(sa.delete(stage_events).where(stage_events.c.person_id == sa.any_(_texts(persons))))
     connection.execute(sa.delete(journeys).where(journeys.c.person_id == sa.any_(_texts(persons))))
     db.copy_rows(
@@ -148,8 +142,8 @@ def replace(
             for seq, e in enumerate(events[person])
         ),
     )
-    now = {
-        person: (
+    rows = (
+        (
             person,
             j.stage,
             campaign,
@@ -162,10 +156,9 @@ def replace(
             j.reached.get("lost"),
             j.reached.get("recycled"),
         )
-        for person, (j, campaign) in summaries.items()
-    }
-    db.copy_rows(connection, "journeys", [c.name for c in journeys.c], (now[p] for p in sorted(now)))
-    return {p for p in persons if before.get(p) != now.get(p)}
+        for person, (j, campaign) in sorted(summaries.items())
+    )
+    db.copy_rows(connection, "journeys", [c.name for c in journeys.c], rows)
 
 
 def read_campaigned(connection: Connection, person_ids: Sequence[str]) -> dict[str, list[Any]]:

@@ -24,6 +24,7 @@ def match(connection: Connection, identity: rules.Rules) -> int:
     campaigns = [(ref[1], ref[2]) for ref in named if ref[0] == "campaign"]
     if campaigns:
         changed += store.refs_of_campaigns(connection, campaigns)
+        store.note_persons_of_campaigns(connection, campaigns)
     if changed:
         _regroup(connection, sorted(set(changed)), identity)
     _pass_on_others(connection, named)

@@ -217,53 +217,60 @@ def orders_of(connection: Connection, person_ids: Sequence[str]) -> list[sa.Row[
     )
 
 
+_OF_CAMPAIGNS = sa.text(
+    """
+    WITH words AS (
+        SELECT DISTINCT word FROM campaigns c, unnest(ARRAY[lower(c.external_id), lower(c.name)]) AS word
+         WHERE c.external_id = ANY(CAST(:ids AS text[]))
+    ), named AS (
+        SELECT 'lead' AS kind, connector, external_id, campaign_name, utm_id, utm_campaign FROM leads
+         UNION ALL
+        SELECT 'touch', connector, external_id, campaign_name, utm_id, utm_campaign FROM touches
+    )
+    SELECT DISTINCT n.kind, n.connector, n.external_id
+      FROM named n, unnest(ARRAY[lower(n.campaign_name), lower(n.utm_id), lower(n.utm_campaign)]) AS word
+      JOIN words USING (word)
+    """
+)
+
+
 def refs_of_campaigns(connection: Connection, names: Sequence[tuple[str, str]]) -> list[rules.Ref]:
-    """Leads and touches that name one of these campaigns (connector, id), by its id, its name, or utm."""
-    found: list[rules.Ref] = []
-    campaign = CANONICAL["campaign"]
-    ids = [external_id for _, external_id in names]
-    for kind in ("lead", "touch"):
-        table = CANONICAL[kind]
-        word = sa.func.unnest(
-            postgresql.array([sa.func.lower(campaign.c.external_id), sa.func.lower(campaign.c.name)])
-        )
-        target = (
-            sa.select(word.label("word"))
-            .distinct()
-            .where(campaign.c.external_id == sa.any_(sa.cast(ids, postgresql.ARRAY(sa.Text))))
-            .subquery()
-        )
-        rows = connection.execute(
-            sa.select(table.c.connector, table.c.external_id)
-            .distinct()
-            .join(
-                target,
-                sa.or_(
-                    *[
-                        sa.func.lower(column) == target.c.word
-                        for column in (table.c.campaign_name, table.c.utm_id, table.c.utm_campaign)
-                    ]
-                ),
-            )
-        )
-        found += [(kind, row.connector, row.external_id) for row in rows]
-    return found
+    """Leads and touches that name one of these campaigns (connector, id) by a name or by utm parameters; what
+    names its own platform's id knew its campaign before."""
+    rows = connection.execute(_OF_CAMPAIGNS, {"ids": [external_id for _, external_id in names]})
+    return [(row.kind, row.connector, row.external_id) for row in rows]
+
+
+def note_persons_of_campaigns(connection: Connection, names: Sequence[tuple[str, str]]) -> None:
+    """Name for the push whom these campaigns (connector, id) brought: what they are called may have changed."""
+    connection.execute(
+        sa.text(
+            """
+            INSERT INTO pending (step, kind, ref)
+            SELECT 'push', 'person', person_id FROM journeys WHERE campaign = ANY(CAST(:keys AS text[]))
+            """
+        ),
+        {"keys": [f"{connector}:{external_id}" for connector, external_id in names]},
+    )
 
 
 _NOTE_REFUNDED = sa.text(
     """
     INSERT INTO pending (step, kind, connector, ref)
-    SELECT DISTINCT 'book', 'order', n.connector, coalesce(r.order_id, substr(e.subject, length('order:') + 1))
+    SELECT 'book', 'order', r.connector, r.order_id
       FROM unnest(CAST(:connectors AS text[]), CAST(:ids AS text[])) AS n (connector, external_id)
-      LEFT JOIN refunds r USING (connector, external_id)
-      LEFT JOIN entries e ON e.connector = n.connector AND e.part = 'refund:' || n.external_id
-     WHERE coalesce(r.order_id, e.subject) IS NOT NULL
+      JOIN refunds r USING (connector, external_id)
+     UNION
+    SELECT 'book', 'order', e.connector, substr(e.subject, length('order:') + 1)
+      FROM unnest(CAST(:connectors AS text[]), CAST(:ids AS text[])) AS n (connector, external_id)
+      JOIN entries e ON e.connector = n.connector AND e.part = 'refund:' || n.external_id
     """
 )
 
 
 def note_refunded_orders(connection: Connection, refunds: Sequence[tuple[str, str]]) -> None:
-    """Name for booking the orders of refunds that came, changed, or are gone (these only the journal knows)."""
+    """Name for booking the orders of refunds that came, changed, or are gone: those they name, and those the
+    journal has them booked under, which may be others."""
     connection.execute(
         _NOTE_REFUNDED, {"connectors": [r[0] for r in refunds], "ids": [r[1] for r in refunds]}
     )

@@ -24,6 +24,8 @@ _STANDINGS = sa.text(
     """
     WITH wanted AS (
         SELECT * FROM unnest(CAST(:persons AS text[])) AS w (person_id)
+         WHERE EXISTS (SELECT FROM journeys j WHERE j.person_id = w.person_id)
+            OR EXISTS (SELECT FROM outbox o WHERE o.person_id = w.person_id)
     ), addresses AS (
         SELECT m.person_id, a.email, a.rank, a.at
           FROM members m JOIN wanted USING (person_id)
@@ -62,6 +64,7 @@ _STANDINGS = sa.text(
 
 
 def read_standings(connection: Connection, persons: Sequence[str], *, currency: str) -> list[sa.Row[Any]]:
+    """Where those of `persons` stand who are in the funnel, or were and are in the outbox still."""
     return list(connection.execute(_STANDINGS, {"persons": list(persons), "currency": currency}))
 
 
@@ -269,10 +272,13 @@ def record(
 
 
 def retry_refused(connection: Connection, destination: str) -> int:
-    """Give every refused row another try; returns how many."""
+    """Give every row that the destination refused another try; returns how many.
+
+    A row that was never sent, since its e-mail address is shared by too many, stays refused.
+    """
     return connection.execute(
         sa.update(outbox)
-        .where(outbox.c.destination == destination, outbox.c.status == "refused")
+        .where(outbox.c.destination == destination, outbox.c.status == "refused", outbox.c.tries > 0)
         .values(status="pending", tries=0)
     ).rowcount
 

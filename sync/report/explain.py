@@ -16,6 +16,7 @@ from sync.store.tables import (
     credits,
     entries,
     evidence,
+    person_events,
     policies,
     postings,
     stage_events,
@@ -67,6 +68,7 @@ def explain(connection: Connection, connector: str, order_id: str) -> dict[str, 
         "order": None if order is None else _order(order),
         "evidence": None if order is None else _evidence(connection, order.evidence_id),
         "person": attribution.person_id if attribution else None,
+        "identity": _identity(connection, attribution.person_id) if attribution else None,
         "journey": _journey(connection, attribution.person_id) if attribution else [],
         "policy": _policy(connection, attribution.policy_version) if attribution else None,
         "credits": _credits(connection, connector, order_id),
@@ -188,6 +190,41 @@ def _entries(connection: Connection, connector: str, order_id: str) -> list[dict
         }
         for row in rows
     ]
+
+
+_RECORDS = sa.text(
+    """
+    SELECT m.kind, m.connector, m.external_id,
+           array_agg(DISTINCT s.key_kind) FILTER (WHERE i.key_value IS NULL AND s.key_kind IS NOT NULL) AS keys,
+           array_agg(DISTINCT s.key_kind) FILTER (WHERE i.key_value IS NOT NULL) AS ignored
+      FROM members m
+      LEFT JOIN sightings s USING (kind, connector, external_id)
+      LEFT JOIN ignored_keys i USING (key_kind, key_value)
+     WHERE m.person_id = :person
+     GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT :limit
+    """
+)
+
+
+def _identity(connection: Connection, person_id: str | None) -> dict[str, Any]:
+    """Why these records are one person: the kinds of key of each, those that were ignored, and each merge."""
+    rows = connection.execute(_RECORDS, {"person": person_id, "limit": MATCHES_MAX})
+    changes = connection.execute(
+        sa.select(person_events).where(person_events.c.person_id == person_id).order_by(person_events.c.id)
+    )
+    return {
+        "records": [
+            {
+                "record": f"{r.kind} {r.connector}:{r.external_id}",
+                "keys": r.keys or [],
+                "ignored_keys": r.ignored or [],
+            }
+            for r in rows
+        ],
+        "changes": [
+            {"kind": e.kind, "with": e.others, "by": e.keys, "at": e.at.isoformat()} for e in changes
+        ],
+    }
 
 
 def _journey(connection: Connection, person_id: str | None) -> list[dict[str, Any]]:

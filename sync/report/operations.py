@@ -85,7 +85,7 @@ def _todo(name: str, run: Any, *, late: bool, aside: dict[str, int], refused: di
     if aside.get(name):
         return f"leadledger quarantine list {name}"
     if refused.get(name):
-        return f"leadledger push {name} --refused"
+        return "leadledger report pushes"
     return str(run.hint) if run.hint else None
 
 
@@ -119,6 +119,30 @@ def list_ignored_keys(connection: Connection) -> list[dict[str, Any]]:
         sa.select(ignored_keys).order_by(ignored_keys.c.key_kind, ignored_keys.c.key_value)
     )
     return [{"kind": r.key_kind, "value": r.key_value, "why": r.why} for r in rows]
+
+
+def list_pushes(connection: Connection, *, status: str | None) -> list[dict[str, Any]]:
+    """What is in the outbox, of one status or all: for whom, what should be there, and why it is not.
+
+    E-mail addresses are personal data: callers mask them.
+    """
+    statement = sa.select(outbox).order_by(outbox.c.destination, outbox.c.status, outbox.c.person_id)
+    if status is not None:
+        statement = statement.where(outbox.c.status == status)
+    return [
+        {
+            "destination": row.destination,
+            "person": row.person_id,
+            "email": row.email,
+            "remote_id": row.remote_id,
+            "status": row.status,
+            "tries": row.tries,
+            "reason": row.reason,
+            "desired": row.desired,
+            "accepted": row.accepted,
+        }
+        for row in connection.execute(statement)
+    ]
 
 
 def pending_work(connection: Connection) -> dict[str, int]:
