@@ -111,6 +111,8 @@ def backfill(
     workspace: Workspace, name: str, *, since: datetime, until: datetime, streams: Sequence[str], again: bool
 ) -> tuple[runs.Run, int, int]:
     """Read a range again in slices; returns the run, how many slices are done, and how many there are."""
+    slices: list[backfills.Slice] = []
+    done = 0
     with (
         runs.begin(workspace.engine, connector=name, kind="backfill", stop=workspace.stop) as run,
         workspace.connected(name) as connected,
@@ -123,15 +125,20 @@ def backfill(
     return run, done, len(slices)
 
 
-def retry_quarantine(workspace: Workspace, chosen: Mapping[str, Mapping[str, Sequence[str]]]) -> int:
-    """Map what was set aside again (by connector and stream, raw ids); returns how many still are."""
+def retry_quarantine(
+    workspace: Workspace, chosen: Mapping[str, Mapping[str, Sequence[str]]]
+) -> tuple[list[runs.Run], int]:
+    """Map what was set aside again (by connector and stream, raw ids); returns the runs, and how many records
+    they set aside again."""
+    done: list[runs.Run] = []
     still = 0
     for name, by_stream in chosen.items():
         with (
             runs.begin(workspace.engine, connector=name, kind="retry", stop=workspace.stop) as run,
             workspace.connected(name) as connected,
         ):
+            done.append(run)
             plan = connected.plan()
             for stream, raw_ids in by_stream.items():
                 still += pulling.remap(workspace.engine, run, plan, stream, say=workspace.say, only=raw_ids)
-    return still
+    return done, still

@@ -228,8 +228,18 @@ def _next(folder: Path, order: str, seconds: float) -> None:
         shown = folder.relative_to(Path.cwd())
     except ValueError:
         shown = folder
+    command = _command()
     output.line(f"Done in {seconds:.0f} s. Worth trying next:")
     output.line(f"  cd {shown}")
-    output.line(f"  leadledger explain {order}")
-    output.line("  leadledger sandbox        # in another terminal: serves the vendors again, then")
-    output.line("  leadledger sandbox change && leadledger sync")
+    output.line(f"  {command} explain {order}")
+    output.line(f"  {command} sandbox        # in another terminal: serves the vendors again, then")
+    output.line(f"  {command} sandbox change && {command} sync")
+
+
+def _command() -> str:
+    """How this command is called from anywhere: by its name where the shell finds it, else by its path."""
+    here = Path(sys.argv[0])
+    found = shutil.which("leadledger")
+    if found is not None and here.exists() and Path(found).samefile(here):
+        return "leadledger"
+    return str(here.absolute()) if here.name == "leadledger" else "leadledger"

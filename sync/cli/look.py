@@ -14,7 +14,7 @@ from connectors.contract import Auditable, ControlItem
 from connectors.errors import ConnectorError
 from sync.attribute import store as attribution_store
 from sync.cli import output
-from sync.cli.runtime import ConfigOption, Exit, FormatOption, jsonable, opened, wrong
+from sync.cli.runtime import ConfigOption, Exit, FormatOption, jsonable, known_connectors, opened, wrong
 from sync.ledger import verify as verifying
 from sync.pull import rules
 from sync.report import explain as explaining
@@ -93,6 +93,8 @@ def list_runs(
     """
     with opened(config) as workspace, workspace.engine.connect() as connection:
         rows = operations.list_runs(connection, connector=connector, limit=limit)
+        if connector and not rows:  # a connector that left the config keeps its runs
+            known_connectors(workspace, [connector])
         zone = workspace.zone
     if form is output.Format.json:
         output.print_json(jsonable(rows))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Annotated, Any
 
 import typer
 
 from connectors.contract import Request
+from mappings.spec import nearest
 from sync import logs, runs, schedule, work
 from sync.cli import output
 from sync.cli.runtime import ConfigOption, Exit, FormatOption, known_connectors, opened, wrong
+from sync.pull import backfill as backfills
 from sync.pull import rules
 from sync.push import step as pushing
 from sync.push import store as push_store
-from sync.workspace import Workspace
+from sync.workspace import Workspace, chosen_streams
 
 Names = Annotated[list[str] | None, typer.Argument(help="Connectors of the config; none: all.")]
 
@@ -185,18 +187,19 @@ def backfill(
         zone = workspace.zone
         start = datetime.combine(since.date(), time(), zone)
         last: date = until.date() if until else datetime.now(zone).date()
-        end = min(datetime.combine(last + timedelta(days=1), time(), zone), datetime.now(UTC))
+        end = min(datetime.combine(last + timedelta(days=1), time(), zone), datetime.now(zone))
         if start >= end:
             raise wrong("--from must be before --to, and not in the future.")
+        _known_streams(workspace, name, streams or [])
         if dry_run:
-            for at, to in rules.slices(start, end, days=30):
+            for at, to in rules.slices(start, end, days=backfills.SLICE_DAYS):
                 output.line(f"{output.local(at, zone)} to {output.local(to, zone)}")
             return
         run, done, count = work.backfill(
             workspace,
             name,
-            since=start.astimezone(UTC),
-            until=end.astimezone(UTC),
+            since=start,
+            until=end,
             streams=streams or [],
             again=again,
         )
@@ -204,3 +207,11 @@ def backfill(
     _print_summary(work.Summary(runs=[run]), output.Format.table)
     output.line(f"{done} of {count} slices are done." + ("" if done == count else " Run it again to go on."))
     raise typer.Exit(exit_code([run], []))
+
+
+def _known_streams(workspace: Workspace, connector: str, names: list[str]) -> None:
+    """Ends the command when the connector does not read one of these streams."""
+    known = [stream.name for stream in chosen_streams(workspace.config.connector(connector))]
+    for name in names:
+        if name not in known:
+            raise wrong(f"{connector} reads no stream {name!r}; {nearest(name, known)}")

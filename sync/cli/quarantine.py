@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from sqlalchemy.engine import Connection
 
-from sync import work
+from sync import logs, work
 from sync.cli import output
 from sync.cli.runtime import ConfigOption, Exit, FormatOption, jsonable, known_connectors, opened, wrong
 from sync.pull import quarantine as quarantines
@@ -80,13 +81,28 @@ def retry(ids: Ids = None, config: ConfigOption = None) -> None:
     """
     with opened(config) as workspace:
         with workspace.engine.connect() as connection:
+            _must_be_set_aside(connection, ids or [])
             chosen = quarantines.chosen(connection, ids)
         count = sum(len(raw_ids) for streams in chosen.values() for raw_ids in streams.values())
-        still = work.retry_quarantine(workspace, chosen)
+        done, still = work.retry_quarantine(workspace, chosen)
         work.derive(workspace)
+    failed = [(run.connector, *error) for run in done for error in run.errors]
+    for name, what, todo in failed:
+        output.complain(logs.mask(f"{name}: {what}"))
+        output.note(f"  {todo}")
+    if failed:
+        raise typer.Exit(Exit.failed)
     output.line(f"{count - still} of {count} records were taken up; {still} stay set aside.")
     if still:
         raise typer.Exit(Exit.partial)
+
+
+def _must_be_set_aside(connection: Connection, ids: list[int]) -> None:
+    """Ends the command when one of the ids is not in the quarantine, or was dropped."""
+    known = {row["id"] for row in quarantines.list_set_aside(connection, connector=None)}
+    unknown = [str(id) for id in ids if id not in known]
+    if unknown:
+        raise wrong(f"Not set aside: {', '.join(unknown)}. See: leadledger quarantine list")
 
 
 @app.command()
@@ -100,5 +116,6 @@ def drop(
     Example: leadledger quarantine drop 3 --why "a test order"
     """
     with opened(config) as workspace, workspace.engine.begin() as connection:
+        _must_be_set_aside(connection, ids)
         count = quarantines.drop(connection, ids, why=why)
     output.line(f"{count} dropped.")

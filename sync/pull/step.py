@@ -129,6 +129,18 @@ def _commit_page(
     heads = store.read_heads(connection, plan.connector, stream.name, [r.raw.external_id for r in records])
     verdicts = {r.raw.external_id: rules.judge(r, heads.get(r.raw.external_id)) for r in records}
     fresh = [r for r in records if verdicts[r.raw.external_id] in ("new", "changed")]
+    store.move_versions(
+        connection,
+        connector=plan.connector,
+        stream=stream.name,
+        versions={
+            r.raw.external_id: r.raw.version
+            for r in records
+            if verdicts[r.raw.external_id] == "unchanged"
+            and r.raw.version is not None
+            and r.raw.version != heads[r.raw.external_id].version
+        },
+    )
     own = store.own_writes(connection, plan.connector, {r.raw.external_id: r.raw.version for r in fresh})
     counts = {"fetched": len(page.records)}
     for external_id, verdict in verdicts.items():

@@ -171,6 +171,32 @@ def _move_heads(
         )
 
 
+_MOVE_VERSIONS = sa.text(
+    """
+    UPDATE heads h SET version = n.version
+      FROM unnest(CAST(:ids AS text[]), CAST(:versions AS timestamptz[])) AS n (external_id, version)
+     WHERE h.connector = :connector AND h.stream = :stream AND h.external_id = n.external_id
+    """
+)
+
+
+def move_versions(
+    connection: Connection, *, connector: str, stream: str, versions: Mapping[str, datetime]
+) -> None:
+    """Note that raw records which did not change are known as of a newer version: what the vendor held
+    between the two and comes late is then older than they are."""
+    if versions:
+        connection.execute(
+            _MOVE_VERSIONS,
+            {
+                "connector": connector,
+                "stream": stream,
+                "ids": list(versions),
+                "versions": list(versions.values()),
+            },
+        )
+
+
 def mark_deleted(
     connection: Connection, *, connector: str, stream: str, raw_ids: Sequence[str], run_id: int
 ) -> None:

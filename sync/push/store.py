@@ -124,7 +124,7 @@ def write_desired(
     """Store what `destination` should hold: by person its e-mail and fields.
 
     A row is pending when a field differs from what was accepted; `barred` persons are refused with a reason.
-    A refused row is tried again only when what is desired changes.
+    A refused row is tried again only when what is desired changes, or its remote id becomes known.
     """
     columns = ("destination", "person_id", "email", "remote_id", "desired", "accepted", "status", "reason")
     rows = []
@@ -151,6 +151,7 @@ def write_desired(
                     outbox.c.desired != insert.excluded.desired,
                     outbox.c.email != insert.excluded.email,
                     outbox.c.status == "superseded",
+                    sa.and_(outbox.c.remote_id.is_(None), insert.excluded.remote_id.is_not(None)),
                 ),
             )
         )

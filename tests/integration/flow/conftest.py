@@ -75,10 +75,13 @@ class World:
     def config(self) -> Config:
         return load(self.folder / "leadledger.yaml")
 
+    def config_text(self) -> str:
+        return (self.folder / "leadledger.yaml").read_text()
+
     def edit(self, *changes: tuple[str, str]) -> None:
         """Replace texts of the config, each of which must be there once."""
         path = self.folder / "leadledger.yaml"
-        text = path.read_text()
+        text = self.config_text()
         for before, after in changes:
             assert text.count(before) == 1, before
             text = text.replace(before, after)

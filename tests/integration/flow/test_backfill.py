@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
+from zoneinfo import ZoneInfo
 
+ZONE = ZoneInfo("Europe/Warsaw")
 RANGE = ("--from", "2025-01-01", "--to", "2025-04-30")
 SLICES = 4  # of 30 days
 STREAMS = 4
@@ -23,7 +25,9 @@ def test_slices_resume_after_a_failure_and_then_there_is_nothing_left_to_do(sync
     synced.fault("woocommerce", r"/wc/v3/orders$", 401)
     printed = synced.run("backfill", "shop", *RANGE)
     assert printed.code == 3
-    assert f"{SLICES * STREAMS - 1} of {SLICES * STREAMS} slices are done. Run it again to go on." in printed.out
+    assert (
+        f"{SLICES * STREAMS - 1} of {SLICES * STREAMS} slices are done. Run it again to go on." in printed.out
+    )
     run = synced.row("SELECT status, hint FROM runs WHERE kind = 'backfill'")
     assert run.status == "failed"
     assert run.hint
@@ -80,11 +84,18 @@ def test_a_dry_run_prints_the_slices_and_reads_nothing(synced: Any) -> None:
     assert printed.out.splitlines() == [
         "2025-01-01 00:00 to 2025-01-31 00:00",
         "2025-01-31 00:00 to 2025-03-02 00:00",
-        "2025-03-02 00:00 to 2025-04-01 01:00",
-        "2025-04-01 01:00 to 2025-05-01 00:00",
+        "2025-03-02 00:00 to 2025-04-01 00:00",
+        "2025-04-01 00:00 to 2025-05-01 00:00",
     ]
     assert synced.rows("SELECT 1 FROM backfill_slices") == []
     assert synced.rows("SELECT 1 FROM runs WHERE kind = 'backfill'") == []
+    assert synced.run("backfill", "shop", *RANGE, "--stream", "products").code == 0
+    slices = synced.rows("SELECT since, until FROM backfill_slices ORDER BY 1")
+    edges = [
+        f"{row.since.astimezone(ZONE):%Y-%m-%d %H:%M} to {row.until.astimezone(ZONE):%Y-%m-%d %H:%M}"
+        for row in slices
+    ]
+    assert edges == printed.out.splitlines(), "days of the workspace, on both sides of a clock change"
 
 
 def test_what_is_asked_for_must_exist(synced: Any) -> None:

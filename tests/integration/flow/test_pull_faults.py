@@ -32,7 +32,9 @@ def test_an_error_that_passes_is_tried_again(fresh: Any) -> None:
     assert fresh.value("SELECT count(*) FROM orders") == held
 
 
-def test_a_stream_that_fails_leaves_the_others_and_the_next_sync_goes_on(fresh: Any, synced_once: Any) -> None:
+def test_a_stream_that_fails_leaves_the_others_and_the_next_sync_goes_on(
+    fresh: Any, synced_once: Any
+) -> None:
     fresh.fault("woocommerce", REFUNDS, 503, times=100)
     printed = fresh.run("sync", "--no-push")
     assert printed.code == 3
@@ -48,7 +50,9 @@ def test_a_stream_that_fails_leaves_the_others_and_the_next_sync_goes_on(fresh: 
     assert fresh.rows("SELECT 1 FROM cursors WHERE connector = 'shop' AND stream = 'refunds'") == []
     others = dict(fresh.rows("SELECT connector, status FROM runs WHERE connector <> 'shop'"))
     assert others == dict.fromkeys(("meta", "newsletter", "web", "crm"), "done")
-    [todo] = [r for r in fresh.run("status", "--format", "json").json["connectors"] if r["connector"] == "shop"]
+    [todo] = [
+        r for r in fresh.run("status", "--format", "json").json["connectors"] if r["connector"] == "shop"
+    ]
     assert (todo["state"], todo["todo"]) == ("failed", "The next run tries again.")
 
     heal(fresh)
@@ -94,7 +98,12 @@ def test_a_broken_record_is_set_aside_with_its_field_and_the_rest_lands(fresh: A
     printed = fresh.run("sync", "shop", "--no-push")
     assert printed.code == 1
     row = fresh.row("SELECT * FROM quarantine")
-    assert (row.connector, row.stream, row.external_id, row.field) == ("shop", "orders", broken, "total_minor")
+    assert (row.connector, row.stream, row.external_id, row.field) == (
+        "shop",
+        "orders",
+        broken,
+        "total_minor",
+    )
     assert "not a number" not in row.reason, "a reason names the shape, never the value"
     _, held = fresh.state.select("woocommerce", "order", limit=0)
     assert fresh.value("SELECT count(*) FROM orders") == held - 1
@@ -102,7 +111,10 @@ def test_a_broken_record_is_set_aside_with_its_field_and_the_rest_lands(fresh: A
     body = fresh.value("SELECT body FROM evidence WHERE id = :id", id=row.evidence_id)
     assert json.loads(bytes(body))["total"] == "not a number"
     assert fresh.value("SELECT status FROM runs WHERE connector = 'shop'") == "partial"
-    assert fresh.run("status", "--format", "json").json["connectors"][3]["todo"] == "leadledger quarantine list shop"
+    assert (
+        fresh.run("status", "--format", "json").json["connectors"][3]["todo"]
+        == "leadledger quarantine list shop"
+    )
 
 
 def test_a_bad_edit_keeps_the_last_good_version_booked(synced: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -54,7 +55,9 @@ def test_what_is_set_aside_is_listed_with_field_and_reason(aside: Any) -> None:
         {"id", "connector", "stream", "record", "field", "reason", "set_aside_at"}
     ] * 2
     assert {row["record"] for row in rows} == set(ids)
-    assert {(row["connector"], row["stream"], row["field"]) for row in rows} == {("shop", "orders", "paid_at")}
+    assert {(row["connector"], row["stream"], row["field"]) for row in rows} == {
+        ("shop", "orders", "paid_at")
+    }
     assert all("date_paid_gmt" in row["reason"] and UNREADABLE not in row["reason"] for row in rows)
     assert listed(world, "meta") == []
     table = world.run("quarantine", "list", "shop")
@@ -115,20 +118,16 @@ def test_a_retry_after_an_override_takes_the_record_up_and_books_it(aside: Any) 
 
 def test_a_mended_record_from_the_vendor_cures_itself(aside: Any) -> None:
     world, *_ = aside
-    for doc in paid_orders(world):
+    docs = paid_orders(world)
+    later = max(doc.changed for doc in docs) + 60
+    now = f"{datetime.fromtimestamp(later, UTC):%Y-%m-%dT%H:%M:%S}"
+    for doc in docs:
         if doc.body["date_paid_gmt"] == UNREADABLE:
-            changed = doc.changed + 86_400
-            body = doc.body | {"date_paid_gmt": doc.body["date_created_gmt"], "date_modified_gmt": stamp(changed)}
-            world.state.put("woocommerce", "order", [replace(doc, body=body, changed=changed)])
+            body = doc.body | {"date_paid_gmt": doc.body["date_created_gmt"], "date_modified_gmt": now}
+            world.state.put("woocommerce", "order", [replace(doc, body=body, changed=later)])
     assert [run.status for run in world.sync("shop", pushes=False).runs] == ["done"]
     assert listed(world) == []
     assert world.verify() == []
-
-
-def stamp(at: float) -> str:
-    from datetime import UTC, datetime
-
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def test_a_dropped_record_is_gone_from_the_list_but_not_its_reason_and_evidence(aside: Any) -> None:

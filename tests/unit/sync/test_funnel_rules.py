@@ -122,13 +122,18 @@ def test_sales_was_faster_than_the_lead():
 
 
 def test_facts_older_than_the_lead_keep_their_own_order():
+    assert stages(lead(), status(-20, "SQL"), status(-40, "MQL")) == ["lead", "mql", "sql"]
+
+
+def test_who_was_out_before_the_lead_is_in_again_by_it():
     assert stages(lead(), status(-30, "LATER"), status(-20, "SQL"), status(-40, "MQL")) == [
         "lead",
         "mql",
-        "recycled",
         "sql",
     ]
     assert stages(lead(), status(0, "SQL"), status(-20, "LATER"), status(-30, "MQL"))[-1] == "sql"
+    assert "rejected" not in stages(lead(), status(-5, "BAD"))
+    assert stages(lead(), status(5, "BAD"))[-1] == "rejected"
 
 
 @pytest.mark.parametrize(
