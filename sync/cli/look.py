@@ -246,7 +246,15 @@ def verify(
     with opened(config) as workspace:
         checks = run_checks(workspace, offline=offline)
     rows = [
-        {"check": c.name, "checked": c.checked, "ok": c.ok, "wrong": c.wrong, "todo": c.todo} for c in checks
+        {
+            "check": c.name,
+            "checked": c.checked,
+            "ok": c.ok,
+            "found": c.found,
+            "wrong": c.wrong,
+            "todo": c.todo,
+        }
+        for c in checks
     ]
     if form is output.Format.json:
         output.print_json(rows)
@@ -261,8 +269,8 @@ def verify(
 def print_checks(checks: Iterable[verifying.Check]) -> None:
     output.table(
         "",
-        ["check", "checked", "", "first thing wrong", "what to do"],
-        [[c.name, f"{c.checked:,}", "ok" if c.ok else "WRONG", c.wrong, c.todo] for c in checks],
+        ["check", "checked", "", "found", "what to do"],
+        [[c.name, f"{c.checked:,}", "ok" if c.ok else "WRONG", c.wrong or c.found, c.todo] for c in checks],
         right=(1,),
     )
 

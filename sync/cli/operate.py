@@ -159,14 +159,26 @@ def _preview(workspace: Workspace, names: list[str], form: output.Format) -> Non
     for name in names:
         with workspace.engine.connect() as connection, workspace.connected(name) as connected:
             planned += [(name, r) for r in pushing.preview(connection, name, connected.destination())]
-    if form is output.Format.table:
-        output.line(f"{len(planned)} calls would be made.")
-    for name, request in planned:
-        if form is output.Format.table:
-            output.line(f"{name}: {request.method} {request.path} ({len(request.keys)} records)")
-        output.print_json(
-            {"destination": name, "method": request.method, "path": request.path, "body": request.body}
-        )
+    rows = [
+        {
+            "destination": name,
+            "method": request.method,
+            "path": request.path,
+            "records": len(request.keys),
+            "body": request.body,
+        }
+        for name, request in planned
+    ]
+    if form is output.Format.json:
+        output.print_json(rows)
+        return
+    if form is output.Format.csv:
+        output.print_csv(rows)
+        return
+    output.line(f"{len(rows)} calls would be made.")
+    for row in rows:
+        output.line(f"{row['destination']}: {row['method']} {row['path']} ({row['records']} records)")
+        output.print_json(row["body"])
 
 
 def backfill(

@@ -26,12 +26,14 @@ BATCH = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: what was asked, of how many, and the first thing that was wrong ("" when none was)."""
+    """One check: what was asked, of how many, the first thing that was wrong ("" when none was), and for a
+    control total what the shop's own total is."""
 
     name: str
     checked: int
     wrong: str = ""
     todo: str = ""
+    found: str = ""
 
     @property
     def ok(self) -> bool:
@@ -126,8 +128,22 @@ def _refs(connection: Connection, kind: str) -> Iterator[list[tuple[str, str]]]:
         yield [(row[0], row[1]) for row in rows]
 
 
+_UNSHARED = sa.text(
+    """
+    SELECT a.connector, a.order_id, a.revenue_minor, coalesce(sum(c.amount_minor), 0) AS shared
+      FROM attributions a LEFT JOIN credits c USING (connector, order_id)
+     GROUP BY 1, 2, 3 HAVING a.revenue_minor <> coalesce(sum(c.amount_minor), 0)
+     ORDER BY 1, 2 LIMIT 1
+    """
+)
+
+
 def _complete(connection: Connection, policy: Policy, *, now: datetime) -> Check:
     count = 0
+    unshared = connection.execute(_UNSHARED).first()
+    if unshared is not None:
+        wrong = f"{unshared.connector} order:{unshared.order_id}: revenue {unshared.revenue_minor}, credits {unshared.shared}"
+        return Check("orders booked", count, wrong, _RESTORE)
     for refs in _refs(connection, "order"):
         count += len(refs)
         planned = step.plan_orders(connection, refs, policy, now=now)
@@ -175,6 +191,7 @@ def _credited(connection: Connection) -> Check:
 
 def _control(connection: Connection, name: str, items: Iterable[ControlItem], policy: Policy) -> Check:
     held = _held(connection, name)
+    totals: dict[str, int] = {}
     count = 0
     todo = f"Run `leadledger sync {name}`; if it stays, `leadledger backfill {name} --from … --to …`."
     for item in items:
@@ -183,6 +200,7 @@ def _control(connection: Connection, name: str, items: Iterable[ControlItem], po
         count += 1
         digits = exponent(item.currency)
         shown = (item.currency, rules.minor(Decimal(item.total), digits))
+        totals[item.currency] = totals.get(item.currency, 0) + shown[1]
         booked = held.pop(item.external_id, None)
         if booked is None and shown[1] != 0:
             return Check(f"control total of {name}", count, f"order {item.external_id} is not booked", todo)
@@ -192,11 +210,12 @@ def _control(connection: Connection, name: str, items: Iterable[ControlItem], po
     if held:
         wrong = f"order {min(held)} is booked, but the shop does not show it as sold"
         return Check(f"control total of {name}", count, wrong, todo)
-    return Check(f"control total of {name}", count)
+    found = " and ".join(_say(total) for total in sorted(totals.items()))
+    return Check(f"control total of {name}", count, found=f"the shop says {found}" if found else "")
 
 
 def _say(amount: tuple[str, int]) -> str:
-    return f"{Decimal(amount[1]).scaleb(-exponent(amount[0]))} {amount[0]}"
+    return f"{Decimal(amount[1]).scaleb(-exponent(amount[0])):,f} {amount[0]}"
 
 
 _SALES = sa.text(

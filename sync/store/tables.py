@@ -60,8 +60,7 @@ def _column(name: str, hint: Any, *, required: bool) -> sa.Column[Any]:
     if origin is Literal:
         return sa.Column(name, sa.Text, nullable=not required)
     if origin is tuple:
-        of_text = args[0] is str
-        return sa.Column(name, ARRAY(sa.Text) if of_text else JSONB, nullable=False)
+        return sa.Column(name, ARRAY(sa.Text) if args[0] is str else JSONB, nullable=False)
     return sa.Column(name, _COLUMN_TYPES[hint], nullable=not required)
 
 

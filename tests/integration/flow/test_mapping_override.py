@@ -10,7 +10,7 @@ import pytest
 STATUS = """    mapping:
       orders:
         order:
-          status: {path: status, map: {failed: completed}, otherwise: keep}
+          status: {path: status, map: {pending: completed}, otherwise: keep}
 """
 META = """    mapping:
       orders:
@@ -28,10 +28,9 @@ def stored(world: Any) -> Any:
 
 
 def test_a_status_name_changes_what_is_booked_from_stored_evidence(synced: Any) -> None:
-    failed = {
-        r.external_id: r.total_minor for r in synced.rows("SELECT * FROM orders WHERE status = 'failed'")
-    }
-    assert failed
+    rows = synced.rows("SELECT * FROM orders WHERE status = 'pending'")
+    unpaid = {row.external_id: row.total_minor for row in rows}
+    assert unpaid
     before, evidence = synced.canonical(), stored(synced)
     override(synced, STATUS)
     # The shop does not answer at all: what changes can only come from what is stored.
@@ -41,15 +40,12 @@ def test_a_status_name_changes_what_is_booked_from_stored_evidence(synced: Any) 
     assert run.status == "failed"
     assert run.counts["orders"] == {"mapped_again": len(before["orders"])}
     assert stored(synced) == evidence
-    assert synced.rows("SELECT 1 FROM orders WHERE status = 'failed'") == []
-    for id, total in failed.items():
-        kinds = synced.rows(
-            "SELECT kind, part, (SELECT sum(abs(amount_minor)) FROM postings p WHERE p.entry_id = e.id) AS moved"
-            " FROM entries e WHERE subject = :s",
-            s=f"order:{id}",
-        )
-        assert [row.part for row in kinds] == ["sale"], id
-        assert total > 0
+    assert synced.rows("SELECT 1 FROM orders WHERE status = 'pending'") == []
+    for id, total in unpaid.items():
+        [sale] = synced.rows("SELECT id, part FROM entries WHERE subject = :s", s=f"order:{id}")
+        assert sale.part == "sale"
+        revenue = "SELECT -sum(amount_minor) FROM postings WHERE entry_id = :id AND account LIKE 'Revenue:%'"
+        assert synced.value(revenue, id=sale.id) == total
     for number, fault in synced.state.faults("woocommerce"):
         for _ in range(fault.remaining):
             synced.state.use_fault(number)
@@ -120,7 +116,7 @@ def test_mapping_test_tries_the_override_of_the_config(synced: Any, tmp_path: An
     override(synced, STATUS)
     docs, _ = synced.state.select("woocommerce", "order", order="number", limit=1)
     file = tmp_path / "order.json"
-    file.write_text(json.dumps(docs[0].body | {"status": "failed"}))
+    file.write_text(json.dumps(docs[0].body | {"status": "pending"}))
     printed = synced.run("mapping", "test", "shop", str(file), "--stream", "orders")
     assert '"status": "completed"' in printed.out
 
@@ -151,7 +147,7 @@ def test_a_wrong_override_is_named_with_its_line_and_nothing_runs(synced: Any) -
     line = (
         synced.config_text()
         .splitlines()
-        .index("          statuss: {path: status, map: {failed: completed}, otherwise: keep}")
+        .index("          statuss: {path: status, map: {pending: completed}, otherwise: keep}")
     )
     runs = synced.value("SELECT count(*) FROM runs")
     printed = synced.run("sync", "shop")
