@@ -32,6 +32,10 @@ for _chatty in ("httpx", "httpcore"):
     logging.getLogger(_chatty).setLevel(logging.WARNING)
 
 
+EXPECTED_STATUSES = frozenset({404, 409})
+"""Answers that a connector asks for at times (is it there already?): no reason for a warning in the log."""
+
+
 @dataclass(frozen=True)
 class HttpSettings:
     """How to talk to one vendor. Times in seconds; `per_second` calls at most, `parallel` at once.
@@ -199,7 +203,7 @@ class Http:
         failed = True
         try:
             answer = self._exchange(method, url, content, seen)
-            failed = answer.status >= 400
+            failed = answer.status >= 400 and answer.status not in EXPECTED_STATUSES
             return answer
         except httpx.RequestError as error:
             seen["error"] = type(error).__name__

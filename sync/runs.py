@@ -21,6 +21,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.engine import Connection, Engine
 
+from sync import logs
 from sync.store import db
 from sync.store.tables import runs
 
@@ -178,8 +179,9 @@ def _close(engine: Engine, run: Run) -> None:
                 finished_at=sa.func.now(),
                 counts=run.counts,
                 cursors=run.cursors,
-                error=what,
-                hint=todo,
+                # An unforeseen error may quote what it stumbled over.
+                error=what and logs.mask(what),
+                hint=todo and logs.mask(todo),
             )
         )
 

@@ -143,9 +143,18 @@ def store_schedules(connection: Connection, workspace: Workspace, *, now: dateti
         )
 
 
-def tick(engine: Engine, app: procrastinate.App, *, now: datetime) -> list[tuple[str, datetime]]:
+def queue() -> procrastinate.App:
+    """Procrastinate as jobs are deferred to it: over a connection of ours, in our own transaction.
+
+    It is never opened and works no jobs off; the worker's app cannot defer over such a connection.
+    """
+    return procrastinate.App(connector=procrastinate.SyncPsycopgConnector())
+
+
+def tick(engine: Engine, *, now: datetime) -> list[tuple[str, datetime]]:
     """Queue what is due; returns (connector, due time) of each run that this tick queued."""
     queued: list[tuple[str, datetime]] = []
+    jobs = queue()
     with engine.begin() as connection:
         due = connection.execute(
             sa.select(schedules).where(schedules.c.next_due_at <= now).with_for_update(skip_locked=True)
@@ -155,7 +164,7 @@ def tick(engine: Engine, app: procrastinate.App, *, now: datetime) -> list[tuple
                 row.cron, ZoneInfo(row.timezone), first=row.next_due_at, now=now, catch_up=row.catch_up
             )
             for at in times:
-                if _queue(connection, app, row.connector, at):
+                if _queue(connection, jobs, row.connector, at):
                     queued.append((row.connector, at))
             connection.execute(
                 sa.update(schedules)
@@ -165,7 +174,7 @@ def tick(engine: Engine, app: procrastinate.App, *, now: datetime) -> list[tuple
     return queued
 
 
-def _queue(connection: Connection, app: procrastinate.App, connector: str, due_at: datetime) -> bool:
+def _queue(connection: Connection, jobs: procrastinate.App, connector: str, due_at: datetime) -> bool:
     run_id = connection.execute(
         postgresql.insert(runs)
         .values(
@@ -181,7 +190,7 @@ def _queue(connection: Connection, app: procrastinate.App, connector: str, due_a
     ).scalar()
     if run_id is None:
         return False
-    app.configure_task(TASK, queue=QUEUE, connection=connection.connection.driver_connection).defer(
+    jobs.configure_task(TASK, queue=QUEUE, connection=connection.connection.driver_connection).defer(
         run_id=run_id
     )
     return True
@@ -221,6 +230,8 @@ def run_queued(workspace: Workspace, run_id: int) -> None:
                 work.push(workspace, destination, queued_id=run_id_of_push)
     except running.Busy:
         _give_up(workspace.engine, run_id, name)
+    except running.Stopped:
+        log.info("job_stopped", connector=name)
     except Exception as error:
         log.exception("job_failed", connector=name, error=str(error))
 
@@ -241,9 +252,9 @@ def _give_up(engine: Engine, run_id: int, connector: str) -> None:
         )
 
 
-async def _tick_for_ever(engine: Engine, app: procrastinate.App, stop: Event) -> None:
+async def _tick_for_ever(engine: Engine, stop: Event) -> None:
     while not stop.is_set():
-        queued = await asyncio.to_thread(tick, engine, app, now=datetime.now(UTC))
+        queued = await asyncio.to_thread(tick, engine, now=datetime.now(UTC))
         for connector, at in queued:
             log.info("queued", connector=connector, due_at=at.isoformat())
         await asyncio.to_thread(stop.wait, TICK_S)
@@ -269,7 +280,7 @@ async def _serve(workspace: Workspace, *, scheduler: bool, workers: int, say: Ca
         if scheduler:
             with workspace.engine.begin() as connection:
                 store_schedules(connection, workspace, now=datetime.now(UTC))
-            tasks.append(asyncio.create_task(_tick_for_ever(workspace.engine, app, stop), name="scheduler"))
+            tasks.append(asyncio.create_task(_tick_for_ever(workspace.engine, stop), name="scheduler"))
         halted = asyncio.create_task(asyncio.to_thread(stop.wait), name="stop")
         for name in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(name, stop.set)

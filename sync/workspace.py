@@ -22,6 +22,7 @@ from sync import rulebook
 from sync.config import Config, mapping_of
 from sync.config_types import ConnectorConfig
 from sync.pull.step import Plan
+from sync.runs import Stopped
 from sync.store import db, schema
 from sync.store.embedded import Embedded
 
@@ -65,23 +66,31 @@ class Workspace:
     @contextmanager
     def connected(self, name: str) -> Iterator[Connected]:
         """The connector `name`, with its HTTP clients closed at the end."""
-        with Connected(self.config.connector(name), self.config, self.zone) as connected:
+        with Connected(self.config.connector(name), self.config, self.zone, stop=self.stop) as connected:
             yield connected
 
 
 class Connected(AbstractContextManager["Connected"]):
     """A configured connector's source and destination, made when first asked for."""
 
-    def __init__(self, connector: ConnectorConfig, config: Config, zone: ZoneInfo) -> None:
+    def __init__(
+        self, connector: ConnectorConfig, config: Config, zone: ZoneInfo, *, stop: Event | None = None
+    ) -> None:
         self.config = connector
         self.declaration = declaration_of(connector)
         self._zone = zone
+        self._stop = stop or Event()
         self._phone_region = config.identity.phone_region
         self._stack = ExitStack()
         self._context = Context(name=connector.name, zone=zone, folder=config.folder, http=self._http)
 
     def _http(self, settings: HttpSettings) -> Http:
-        return self._stack.enter_context(Http(settings))
+        return self._stack.enter_context(Http(settings, sleep=self._sleep))
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait, unless the run is asked to stop: no wait for a vendor holds a shutdown up."""
+        if self._stop.wait(seconds):
+            raise Stopped("stopped by the operator")
 
     def __exit__(
         self,

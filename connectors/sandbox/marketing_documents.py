@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from connectors.sandbox.accounts import MAILCHIMP_LIST, META_ACCOUNT, META_FORM
 from connectors.sandbox.shop_documents import money
@@ -57,12 +56,16 @@ def doc(
     return Doc(id, body, at=at.timestamp(), changed=(changed or at).timestamp(), parent=parent)
 
 
+def meta_time(moment: datetime, zone: tzinfo) -> str:
+    return moment.astimezone(zone).strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
 def meta_utc(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S%z")
+    return meta_time(moment, UTC)
 
 
-def meta_campaign(number: int, name: str, started: datetime, zone: ZoneInfo) -> Doc:
-    stamp = started.astimezone(zone).strftime("%Y-%m-%dT%H:%M:%S%z")
+def meta_campaign(number: int, name: str, started: datetime, zone: tzinfo) -> Doc:
+    stamp = meta_time(started, zone)
     body = {
         "id": str(number),
         "account_id": META_ACCOUNT.removeprefix("act_"),
@@ -80,10 +83,13 @@ def meta_campaign(number: int, name: str, started: datetime, zone: ZoneInfo) -> 
 
 
 def meta_lead(
-    number: int, at: datetime, ad: Ad | None, answers: Mapping[str, str], *, consent: bool = True
+    number: int, at: datetime, ad: Ad | None, answers: Mapping[str, str], *, consent: bool | None = True
 ) -> Doc:
-    """A lead; without an ad it is organic. `answers` that are empty were not given."""
-    body = {
+    """A lead; without an ad it is organic. `answers` that are empty were not given.
+
+    `consent` is whether the form's box was checked, None where the form has no box.
+    """
+    body: dict[str, Any] = {
         "id": str(number),
         "created_time": meta_utc(at),
         **(ad.names() if ad else {}),
@@ -91,10 +97,10 @@ def meta_lead(
         "is_organic": ad is None,
         "platform": "fb" if number % 3 else "ig",
         "field_data": [{"name": name, "values": [text]} for name, text in answers.items() if text],
-        "custom_disclaimer_responses": [
-            {"checkbox_key": "consent_email", "is_checked": "1" if consent else ""}
-        ],
     }
+    if consent is not None:
+        box = {"checkbox_key": "consent_email", "is_checked": "1" if consent else ""}
+        body["custom_disclaimer_responses"] = [box]
     return doc(str(number), body, at, parent=META_FORM)
 
 

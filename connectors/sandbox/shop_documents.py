@@ -7,7 +7,7 @@ whose catalogue is typed with tax; the documents' line totals are net, with the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -97,6 +97,11 @@ def dates(name: str, moment: datetime | None, zone: ZoneInfo) -> dict[str, str |
         f"date_{name}": moment.astimezone(zone).strftime(pattern),
         f"date_{name}_gmt": moment.astimezone(UTC).strftime(pattern),
     }
+
+
+def with_fields(doc: Doc, **fields: Any) -> Doc:
+    """The document with other values in its body; its times and the order of its fields stay."""
+    return replace(doc, body={**doc.body, **fields})
 
 
 def tax_within(gross: int, vat: int) -> int:
@@ -194,8 +199,23 @@ def customer_doc(buyer: Buyer, created: datetime, shop: Shop) -> Doc:
     return Doc(str(buyer.customer), body, at=created.timestamp(), changed=created.timestamp())
 
 
-def product_doc(goods: Goods, stocked: datetime, shop: Shop) -> Doc:
-    slug = f"product-{goods.id}"
+def product_doc(
+    goods: Goods,
+    stocked: datetime,
+    shop: Shop,
+    *,
+    slug: str = "",
+    priced: bool = True,
+    weight: str | None = None,
+    categories: Sequence[Mapping[str, Any]] = (),
+) -> Doc:
+    """A simple product.
+
+    `slug` is made of the id where it is empty; without a price nobody can buy it; `weight` is in the shop's unit,
+    and its field is left out when None.
+    """
+    slug = slug or f"product-{goods.id}"
+    price = money(goods.gross) if priced else ""
     body: dict[str, Any] = {
         "id": goods.id,
         "name": goods.name,
@@ -210,18 +230,19 @@ def product_doc(goods: Goods, stocked: datetime, shop: Shop) -> Doc:
         "description": "",
         "short_description": "",
         "sku": goods.sku,
-        "price": money(goods.gross),
-        "regular_price": money(goods.gross),
+        "price": price,
+        "regular_price": price,
         "sale_price": "",
         "on_sale": False,
-        "purchasable": True,
+        "purchasable": priced,
         "virtual": False,
-        "tax_status": "taxable",
+        "tax_status": "taxable" if shop.vat else "none",
         "tax_class": "",
         "manage_stock": False,
         "stock_quantity": None,
+        **({} if weight is None else {"weight": weight}),
         "parent_id": 0,
-        "categories": [],
+        "categories": list(categories),
         "tags": [],
         "images": [],
         "attributes": [],

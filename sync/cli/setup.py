@@ -82,12 +82,21 @@ def check(
 
 
 def _try(name: str, config: Config) -> list[Finding]:
-    with Connected(config.connector(name), config, config.zone) as connected:
+    """What the connector needs for all that the config uses it for: to be read from, to be written to."""
+    connector = config.connector(name)
+    is_read = connector.streams != ()
+    is_written = any(rule.to == name for rule in config.push)
+    found: dict[str, Finding] = {}
+    with Connected(connector, config, config.zone) as connected:
         try:
-            side = connected.source() if connected.is_source else connected.destination()
-            return list(side.check())
+            if connected.is_source and (is_read or not connected.is_destination):
+                found |= {finding.what: finding for finding in connected.source().check()}
+            if connected.is_destination and (is_written or not connected.is_source):
+                for finding in connected.destination().check():
+                    found.setdefault(finding.what, finding)
         except ConnectorError as error:
-            return [Finding("connect", False, str(error))]
+            found["connect"] = Finding("connect", False, str(error))
+    return list(found.values())
 
 
 def print_schema() -> None:

@@ -1,17 +1,30 @@
-"""Reads the fenced blocks of a page, each with the HTML comments directly before it. Used by test_docs.py."""
+"""The pages of the documentation, their fenced blocks, and the HTML comments that tell a test what to do.
+
+``<!-- not run: why -->`` before a console block: its commands are only parsed. ``<!-- exit: 1 -->``: each
+command must end with that code. ``<!-- new folder -->``: they run in an empty folder. ``<!-- file: NAME -->``
+before any block: it is the content of that file.
+"""
 
 from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+DOCS = ROOT / "docs"
+PAGES = (README, *sorted(DOCS.glob("*.md")))
 
 _BLOCK = re.compile(
     r"(?P<before>(?:^[ ]*<!--[^\n]*-->\n)*)^(?P<indent>[ ]*)```(?P<kind>\w+)\n(?P<text>.*?)^(?P=indent)```$",
     re.MULTILINE | re.DOTALL,
 )
 _COMMENT = re.compile(r"<!--\s*(?P<name>[a-z ]+?)(?::\s*(?P<value>.*?))?\s*-->")
+_CALL = re.compile(r"(?:[A-Z_]+=\S+ )*(leadledger( .*|$))")
+_SPAN = re.compile(r"`(leadledger [^`\n]+)`")
 
 
 @dataclass(frozen=True)
@@ -46,3 +59,24 @@ def blocks(page: Path) -> list[Block]:
         )
         for found in _BLOCK.finditer(text)
     ]
+
+
+def of_kind(kind: str) -> list[Block]:
+    """The blocks of all pages in one language."""
+    return [block for page in PAGES for block in blocks(page) if block.kind == kind]
+
+
+def mentions(page: Path) -> Iterator[str]:
+    """Every call of `leadledger` on a page, in console blocks and in the text, without what the shell adds."""
+    shown = [c for block in blocks(page) if block.kind == "console" for c in block.commands]
+    for command in [*shown, *_SPAN.findall(page.read_text("utf-8"))]:
+        for part in re.split(r"&&|\|\||;", command):
+            if found := _CALL.match(part.strip()):
+                yield found[1].partition(" > ")[0].strip()
+
+
+def section(page: Path, heading: str) -> str:
+    """The text below a heading of the second level, up to the next one."""
+    parts = re.split(r"^## ", page.read_text("utf-8"), flags=re.MULTILINE)
+    [found] = [part for part in parts if heading in re.split(r", ", part.split("\n", 1)[0])]
+    return found

@@ -187,7 +187,7 @@ def test_verify_prints_every_check(readable: Any) -> None:
     found = readable.run("verify", "--format", "json")
     assert found.code == 0
     assert len(found.json) >= 5
-    assert all(row["ok"] and set(row) == {"check", "checked", "ok", "wrong", "todo"} for row in found.json)
+    assert all(row["ok"] and set(row) >= {"check", "checked", "ok", "wrong", "todo"} for row in found.json)
 
 
 # mistakes

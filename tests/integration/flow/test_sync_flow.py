@@ -97,7 +97,7 @@ def numbers(lines: list[str], pattern: str) -> set[str]:
 
 
 def test_a_change_at_the_vendors_comes_exactly(changed: Any) -> None:
-    world, lines, entry, writes, summary = changed
+    world, lines, entry, _, summary = changed
     assert {run.status for run in summary.runs} == {"done"}
     new_orders = numbers(lines, r"^order (\d+): new")
     touched = numbers(lines, r"^order (\d+): (?!new)")

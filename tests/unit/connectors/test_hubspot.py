@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
 import respx
 
-from connectors.contract import Context, Page, Window
+from connectors.contract import Page, Window
 from connectors.crm import hubspot, hubspot_api
 from connectors.errors import ConnectorError
-from connectors.http import Http
 
 DATA = Path(__file__).parents[2] / "data" / "vendors" / "hubspot" / "answers"
 HOST = "https://api.hubapi.com"
@@ -25,42 +23,6 @@ SINCE = datetime(2026, 9, 1, tzinfo=UTC)
 UNTIL = datetime(2026, 10, 1, tzinfo=UTC)
 WINDOW = Window(SINCE, UNTIL)
 TOKEN = "pat-na1-secret"
-
-
-def sample(name: str) -> bytes:
-    return (DATA / f"{name}.json").read_bytes()
-
-
-def answer(name: str, status: int = 200) -> httpx.Response:
-    return httpx.Response(status, content=sample(name))
-
-
-@pytest.fixture
-def waits() -> list[float]:
-    return []
-
-
-@pytest.fixture
-def vendor():
-    with respx.mock(assert_all_called=False) as router:
-        yield router
-
-
-@pytest.fixture
-def make(waits):
-    clients: list[Http] = []
-
-    def factory(settings):
-        clients.append(Http(settings, sleep=waits.append))
-        return clients[-1]
-
-    def build(kind, **options):
-        context = Context("crm", ZoneInfo("Europe/Warsaw"), Path(), factory)
-        return kind(hubspot_api.Options.model_validate({"access_token": TOKEN, **options}), context)
-
-    yield build
-    for client in clients:
-        client.close()
 
 
 def sent(route: respx.Route, call: int = -1) -> dict:
@@ -103,9 +65,9 @@ class Portal:
         return {"id": str(n), "properties": {"email": f"p{n}@example.com", "lastmodifieddate": time}}
 
 
-def test_keeps_the_bytes_of_a_contact_and_its_time(vendor, make):
+def test_keeps_the_bytes_of_a_contact_and_its_time(vendor, make_hubspot, sample, answer):
     vendor.post(SEARCH).mock(return_value=answer("search_page_last"))
-    first, last = list(make(hubspot.HubSpot).read("contacts", Window(SINCE.replace(month=1), UNTIL)))
+    first, last = list(make_hubspot(hubspot.HubSpot).read("contacts", Window(SINCE.replace(month=1), UNTIL)))
     (record,) = first.records
     assert record.body in sample("search_page_last")
     assert json.loads(record.body)["id"] == record.external_id == "220006890315"
@@ -113,17 +75,18 @@ def test_keeps_the_bytes_of_a_contact_and_its_time(vendor, make):
     assert (first.cursor, last.cursor.at, last.said) == (None, record.version, 115)
 
 
-def test_search_asks_for_the_properties_by_name(vendor, make):
+def test_search_asks_for_the_properties_by_name(vendor, make_hubspot, answer):
     route = vendor.post(SEARCH).mock(return_value=answer("search_page_last"))
-    list(make(hubspot.HubSpot, properties=["utm_campaign"], reason_property="why").read("contacts", WINDOW))
+    reader = make_hubspot(hubspot.HubSpot, properties=["utm_campaign"], reason_property="why")
+    list(reader.read("contacts", WINDOW))
     assert {"email", "lifecyclestage", "utm_campaign", "why"} <= set(sent(route)["properties"])
     assert route.calls[0].request.headers["Authorization"] == f"Bearer {TOKEN}"
 
 
-def test_reads_past_the_wall_of_10000_rows(vendor, make):
+def test_reads_past_the_wall_of_10000_rows(vendor, make_hubspot):
     portal = Portal(10_450)
     vendor.post(SEARCH).mock(side_effect=portal.search)
-    pages = list(make(hubspot.HubSpot).read("contacts", WINDOW))
+    pages = list(make_hubspot(hubspot.HubSpot).read("contacts", WINDOW))
     ids = [record.external_id for page in pages for record in page.records]
     assert ids == [str(n) for n in range(1, 10_451)]
     assert [page.cursor for page in pages[:-1]] == [None] * (len(pages) - 1)
@@ -131,7 +94,7 @@ def test_reads_past_the_wall_of_10000_rows(vendor, make):
     assert pages[-1].said == 10_450
 
 
-def test_contacts_that_leave_the_window_meanwhile_hide_no_others(vendor, make):
+def test_contacts_that_leave_the_window_meanwhile_hide_no_others(vendor, make_hubspot):
     portal = Portal(30)
 
     def touch(page: list[int]) -> None:
@@ -139,39 +102,39 @@ def test_contacts_that_leave_the_window_meanwhile_hide_no_others(vendor, make):
 
     portal.after_page = touch
     vendor.post(SEARCH).mock(side_effect=portal.search)
-    pages = list(make(hubspot.HubSpot, page_size=7).read("contacts", WINDOW))
+    pages = list(make_hubspot(hubspot.HubSpot, page_size=7).read("contacts", WINDOW))
     assert [record.external_id for page in pages for record in page.records] == [str(n) for n in range(1, 31)]
 
 
-def test_an_empty_window_moves_no_cursor(vendor, make):
+def test_an_empty_window_moves_no_cursor(vendor, make_hubspot):
     vendor.post(SEARCH).mock(return_value=httpx.Response(200, json={"total": 0, "results": []}))
-    (page,) = make(hubspot.HubSpot).read("contacts", WINDOW)
+    (page,) = make_hubspot(hubspot.HubSpot).read("contacts", WINDOW)
     assert (list(page.records), page.cursor, page.said) == ([], None, 0)
 
 
-def test_too_many_properties_are_a_mistake_of_the_config(make):
-    reader = make(
+def test_too_many_properties_are_a_mistake_of_the_config(make_hubspot):
+    reader = make_hubspot(
         hubspot.HubSpot, properties=[f"property_with_a_rather_long_name_number_{n}" for n in range(60)]
     )
     with pytest.raises(ConnectorError, match="too many properties"):
         list(reader.read("contacts", WINDOW))
 
 
-def test_an_unsorted_search_is_noticed(vendor, make):
+def test_an_unsorted_search_is_noticed(vendor, make_hubspot):
     page = {"total": 9, "results": [{"id": "5", "properties": {}}]}
     vendor.post(SEARCH).mock(return_value=httpx.Response(200, json=page))
     with pytest.raises(ConnectorError, match="not sorted"):
-        list(make(hubspot.HubSpot, page_size=1).read("contacts", WINDOW))
+        list(make_hubspot(hubspot.HubSpot, page_size=1).read("contacts", WINDOW))
 
 
-def test_stage_changes_read_the_history_of_what_changed(vendor, make):
+def test_stage_changes_read_the_history_of_what_changed(vendor, make_hubspot, sample, answer):
     found = [
         {"id": one, "properties": {"lastmodifieddate": "2026-09-14T10:02:31.907Z"}}
         for one in ("33451", "33452", "99999")
     ]
     vendor.post(SEARCH).mock(return_value=httpx.Response(200, json={"total": 3, "results": found}))
     route = vendor.post(READ).mock(return_value=answer("batch_read_history_207_MADE_UP", 207))
-    reader = make(hubspot.HubSpot, reason_property="why_lost", own_source_ids=["19083857"])
+    reader = make_hubspot(hubspot.HubSpot, reason_property="why_lost", own_source_ids=["19083857"])
     pages = list(reader.read("stage_changes", WINDOW))
     assert sent(route)["inputs"] == [{"id": "33451"}, {"id": "33452"}, {"id": "99999"}]
     assert sent(route)["propertiesWithHistory"] == ["lifecyclestage", "hs_lead_status", "why_lost"]
@@ -181,7 +144,7 @@ def test_stage_changes_read_the_history_of_what_changed(vendor, make):
     assert pages[-1].cursor.at == datetime(2026, 9, 14, 10, 2, 31, 907000, tzinfo=UTC)
 
 
-def test_history_is_asked_for_50_at_a_time(vendor, make):
+def test_history_is_asked_for_50_at_a_time(vendor, make_hubspot):
     portal = Portal(120)
     vendor.post(SEARCH).mock(side_effect=portal.search)
 
@@ -190,7 +153,7 @@ def test_history_is_asked_for_50_at_a_time(vendor, make):
         return httpx.Response(200, json={"results": [portal.contact(n) for n in reversed(ids)]})
 
     route = vendor.post(READ).mock(side_effect=read)
-    pages = list(make(hubspot.HubSpot).read("stage_changes", WINDOW))
+    pages = list(make_hubspot(hubspot.HubSpot).read("stage_changes", WINDOW))
     assert [len(json.loads(call.request.content)["inputs"]) for call in route.calls] == [50, 50, 20]
     assert {record.external_id for page in pages for record in page.records} == {
         str(n) for n in range(1, 121)
@@ -204,16 +167,16 @@ def test_history_is_asked_for_50_at_a_time(vendor, make):
         {"results": [{"id": "1"}], "errors": [{"category": "INTERNAL_ERROR", "context": {"ids": ["1"]}}]},
     ],
 )
-def test_a_history_that_does_not_come_stops_before_the_cursor(vendor, make, read):
+def test_a_history_that_does_not_come_stops_before_the_cursor(vendor, make_hubspot, read):
     vendor.post(SEARCH).mock(return_value=httpx.Response(200, json={"results": [{"id": "1"}]}))
     vendor.post(READ).mock(return_value=httpx.Response(207, json=read))
     seen: list[Page] = []
     with pytest.raises(ConnectorError):
-        seen.extend(make(hubspot.HubSpot).read("stage_changes", WINDOW))
+        seen.extend(make_hubspot(hubspot.HubSpot).read("stage_changes", WINDOW))
     assert seen == []
 
 
-def test_owners_include_those_who_left(vendor, make):
+def test_owners_include_those_who_left(vendor, make_hubspot, answer):
     def owners(request: httpx.Request) -> httpx.Response:
         if request.url.params["archived"] == "true":
             return answer("owners_archived_MADE_UP")
@@ -223,7 +186,7 @@ def test_owners_include_those_who_left(vendor, make):
         return httpx.Response(200, json={"results": [{"id": "1"}], "paging": paging})
 
     vendor.get(OWNERS).mock(side_effect=owners)
-    pages = list(make(hubspot.HubSpot).read("owners", WINDOW))
+    pages = list(make_hubspot(hubspot.HubSpot).read("owners", WINDOW))
     ids = [record.external_id for page in pages for record in page.records]
     assert ids == ["1", "6166860", "6166999"]
     assert all(page.cursor is None for page in pages)
@@ -237,11 +200,11 @@ def test_owners_include_those_who_left(vendor, make):
         ("error_423_locked_MADE_UP", 423, 2.0),
     ],
 )
-def test_waits_as_long_as_the_limit_says(vendor, make, waits, name, status, wait_s):
+def test_waits_as_long_as_the_limit_says(vendor, make_hubspot, waits, name, status, wait_s, answer):
     vendor.get(OWNERS).mock(
         side_effect=[answer(name, status), answer("owners"), answer("owners_archived_MADE_UP")]
     )
-    assert len(bodies(list(make(hubspot.HubSpot).read("owners", WINDOW)))) == 2
+    assert len(bodies(list(make_hubspot(hubspot.HubSpot).read("owners", WINDOW)))) == 2
     assert any(wait_s <= waited <= wait_s * 1.5 for waited in waits)
 
 
@@ -255,10 +218,10 @@ def test_waits_as_long_as_the_limit_says(vendor, make, waits, name, status, wait
         (None, 530, "credential", "token"),
     ],
 )
-def test_does_not_try_again_what_cannot_succeed(vendor, make, name, status, kind, hint):
+def test_does_not_try_again_what_cannot_succeed(vendor, make_hubspot, name, status, kind, hint, answer):
     route = vendor.get(OWNERS).mock(return_value=answer(name, status) if name else httpx.Response(status))
     with pytest.raises(ConnectorError) as caught:
-        list(make(hubspot.HubSpot).read("owners", WINDOW))
+        list(make_hubspot(hubspot.HubSpot).read("owners", WINDOW))
     assert caught.value.kind == kind
     assert hint in caught.value.hint
     assert TOKEN not in str(caught.value)
@@ -276,13 +239,13 @@ def test_waits_when_the_window_is_used_up():
     assert waited_s() == 0.0
 
 
-def test_check_names_the_missing_scope(vendor, make):
+def test_check_names_the_missing_scope(vendor, make_hubspot, answer):
     vendor.get(f"{HOST}/account-info/v3/details").mock(return_value=answer("account_info"))
     vendor.post(SEARCH).mock(return_value=answer("search_page_last"))
     vendor.get(OWNERS).mock(return_value=answer("owners"))
     vendor.get(f"{HOST}/crm/v3/properties/contacts/lifecyclestage").mock(
         return_value=answer("error_403_missing_scopes", 403)
     )
-    findings = make(hubspot.HubSpot).check()
+    findings = make_hubspot(hubspot.HubSpot).check()
     assert [finding.ok for finding in findings] == [True, True, False, True]
     assert "custom-object-read" in findings[2].hint

@@ -6,17 +6,15 @@ import base64
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import httpx
 import pydantic
 import pytest
 import respx
 
-from connectors.contract import Context, Cursor, Page, Source, Window
+from connectors.contract import Cursor, Page, Source, Window
 from connectors.email import mailchimp
 from connectors.errors import ConnectorError
-from connectors.http import Http
 
 DATA = Path(__file__).parents[2] / "data" / "vendors" / "mailchimp" / "answers"
 HOST = "https://us21.api.mailchimp.com/3.0"
@@ -29,40 +27,14 @@ UNTIL = datetime(2026, 8, 1, 12, 0, 5, 700000, tzinfo=UTC)
 WINDOW = Window(SINCE, UNTIL)
 
 
-def sample(name: str) -> bytes:
-    return (DATA / f"{name}.json").read_bytes()
-
-
-def answer(name: str, status: int = 200) -> httpx.Response:
-    return httpx.Response(status, content=sample(name))
-
-
 @pytest.fixture
-def waits() -> list[float]:
-    return []
-
-
-@pytest.fixture
-def vendor():
-    with respx.mock(assert_all_called=False) as router:
-        yield router
-
-
-@pytest.fixture
-def make(waits):
-    clients: list[Http] = []
-
-    def factory(settings):
-        clients.append(Http(settings, sleep=waits.append))
-        return clients[-1]
-
+def make(context):
     def build(**options):
-        context = Context("news", ZoneInfo("Europe/Warsaw"), Path(), factory)
-        return mailchimp.Mailchimp(mailchimp.Options.model_validate({"api_key": KEY, **options}), context)
+        return mailchimp.Mailchimp(
+            mailchimp.Options.model_validate({"api_key": KEY, **options}), context("news")
+        )
 
-    yield build
-    for client in clients:
-        client.close()
+    return build
 
 
 def ids(pages: list[Page]) -> list[str]:
@@ -104,7 +76,7 @@ class Audience:
         return httpx.Response(200, json={"members": members, "total_items": len(wanted)})
 
 
-def test_contacts_keep_their_bytes_and_their_list(vendor, make):
+def test_contacts_keep_their_bytes_and_their_list(vendor, make, sample, answer):
     def members(request: httpx.Request) -> httpx.Response:
         archived = request.url.params.get("status") == "archived"
         return answer("members_archived" if archived else "members_MADE_UP")
@@ -267,7 +239,7 @@ class Reports:
         return httpx.Response(200, json=body)
 
 
-def test_touches_are_one_record_a_recipient_with_activity(vendor, make):
+def test_touches_are_one_record_a_recipient_with_activity(vendor, make, sample, answer):
     vendor.get(REPORTS).mock(return_value=answer("reports_recency"))
     route = vendor.get(url__regex=rf"{REPORTS}/.*/email-activity").mock(return_value=answer("email_activity"))
     pages = list(make().read("touches", Window(datetime(2026, 7, 8, tzinfo=UTC), UNTIL)))
@@ -343,7 +315,7 @@ def test_activity_that_was_very_fresh_is_read_once_more(vendor, make):
     assert account.read == ["c", "c"]
 
 
-def test_a_short_answer_is_read_again_and_not_taken_as_done(vendor, make):
+def test_a_short_answer_is_read_again_and_not_taken_as_done(vendor, make, answer):
     vendor.get(REPORTS).mock(return_value=answer("reports_recency"))
     route = vendor.get(url__regex=rf"{REPORTS}/.*/email-activity").mock(
         return_value=answer("email_activity_bounce")
@@ -354,7 +326,7 @@ def test_a_short_answer_is_read_again_and_not_taken_as_done(vendor, make):
     assert "61cc0c44a6" in pages[-1].cursor.state
 
 
-def test_a_campaign_deleted_meanwhile_is_passed_over(vendor, make):
+def test_a_campaign_deleted_meanwhile_is_passed_over(vendor, make, answer):
     vendor.get(REPORTS).mock(return_value=answer("reports_recency"))
     vendor.get(url__regex=rf"{REPORTS}/.*/email-activity").mock(return_value=answer("error_404", 404))
     found, cursor = run(make(), None)
@@ -365,7 +337,7 @@ def test_a_campaign_deleted_meanwhile_is_passed_over(vendor, make):
 @pytest.mark.parametrize(
     "busy",
     [
-        answer("error_429_MADE_UP", 429),
+        httpx.Response(429, content=(DATA / "error_429_MADE_UP.json").read_bytes()),
         httpx.Response(429, text="<html>"),
         httpx.Response(403, text="Forbidden"),
         httpx.Response(403),
@@ -396,7 +368,7 @@ def test_does_not_try_again_what_cannot_succeed(vendor, make, status, kind):
     assert route.call_count == 1
 
 
-def test_check_names_what_does_not_work(vendor, make):
+def test_check_names_what_does_not_work(vendor, make, answer):
     vendor.get(f"{HOST}/ping").mock(return_value=httpx.Response(200, json={"health_status": "ok"}))
     vendor.get(CAMPAIGNS).mock(return_value=httpx.Response(200, json={}))
     vendor.get(REPORTS).mock(return_value=httpx.Response(403, json={"title": "Forbidden"}))

@@ -12,13 +12,12 @@ from zoneinfo import ZoneInfo
 import httpx
 import pydantic
 import pytest
-import respx
 from structlog.testing import capture_logs
 
 from connectors.ads import meta_ads, meta_ads_days, meta_ads_wire
-from connectors.contract import Context, Cursor, Page, Source, Window
+from connectors.contract import Cursor, Page, Source, Window
 from connectors.errors import ConnectorError
-from connectors.http import Answer, Http
+from connectors.http import Answer
 
 DATA = Path(__file__).parents[2] / "data" / "vendors" / "meta_ads"
 GRAPH = "https://graph.facebook.com/v25.0"
@@ -31,13 +30,9 @@ WINDOW = Window(SINCE, UNTIL)
 NOW = datetime(2026, 3, 4, 12, 0, 5, 700000, tzinfo=UTC)
 
 
-def sample(name: str) -> bytes:
-    return (DATA / f"{name}.json").read_bytes()
-
-
 ERRORS = {
     (item["body"]["error"]["code"], item["body"]["error"].get("error_subcode")): item
-    for item in json.loads(sample("answers/errors_MADE_UP"))
+    for item in json.loads((DATA / "answers" / "errors_MADE_UP.json").read_bytes())
 }
 
 
@@ -59,43 +54,23 @@ def listing(*items: dict, after: str | None = None, page: str = "x") -> httpx.Re
 
 
 @pytest.fixture
-def waits() -> list[float]:
-    return []
-
-
-@pytest.fixture
-def vendor():
-    with respx.mock(assert_all_called=False) as router:
-        yield router
-
-
-@pytest.fixture
-def make(waits):
-    clients: list[Http] = []
-
-    def factory(settings):
-        clients.append(Http(settings, sleep=waits.append))
-        return clients[-1]
-
+def make(context):
     def build(**options):
-        context = Context("meta", ZoneInfo("Europe/Warsaw"), Path(), factory)
         values = {"access_token": TOKEN, "account_id": ACCOUNT, "page_ids": [PAGE], **options}
-        return meta_ads.MetaAds(meta_ads.Options.model_validate(values), context, clock=lambda: NOW)
+        return meta_ads.MetaAds(meta_ads.Options.model_validate(values), context("meta"), clock=lambda: NOW)
 
-    yield build
-    for client in clients:
-        client.close()
+    return build
 
 
 @pytest.fixture
-def forms(vendor):
+def forms(vendor, sample):
     return vendor.get(f"{GRAPH}/{PAGE}/leadgen_forms").mock(
         return_value=httpx.Response(200, content=sample("answers/leadgen_forms_MADE_UP"))
     )
 
 
 @pytest.fixture
-def account(vendor):
+def account(vendor, sample):
     """In Los Angeles, where the day begins at 08:00 UTC in winter."""
     return vendor.get(f"{GRAPH}/{ACCOUNT}").mock(
         return_value=httpx.Response(200, content=sample("answers/ad_account"))
@@ -120,7 +95,7 @@ def test_it_is_a_source(make):
 # leads
 
 
-def test_leads_keep_their_bytes_and_know_their_form(vendor, make, forms):
+def test_leads_keep_their_bytes_and_know_their_form(vendor, make, forms, sample):
     body = sample("leads_MADE_UP")
     answers = [
         httpx.Response(200, content=body),
@@ -251,7 +226,7 @@ def test_no_lead_moves_no_cursor(vendor, make, forms):
 # campaigns
 
 
-def test_campaigns_come_whole_archived_and_deleted_ones_too(vendor, make, account):
+def test_campaigns_come_whole_archived_and_deleted_ones_too(vendor, make, account, sample):
     body = sample("campaigns_MADE_UP_TYPES")
     route = vendor.get(f"{GRAPH}/{ACCOUNT}/campaigns").mock(return_value=httpx.Response(200, content=body))
     pages = list(make().read("campaigns", WINDOW))
@@ -276,7 +251,7 @@ def ranges(route) -> list[tuple[str, str]]:
     return [(one["since"], one["until"]) for one in asked]
 
 
-def test_spend_is_by_ad_and_day(vendor, make, account):
+def test_spend_is_by_ad_and_day(vendor, make, account, sample):
     body = sample("insights_MADE_UP_TYPES")
     route = insights(vendor, httpx.Response(200, content=body))
     pages = list(make().read("spend", Window(SINCE + timedelta(days=1), UNTIL)))
@@ -410,7 +385,7 @@ def test_accounts_are_found_when_none_is_named(vendor, make):
     ("answer", "kind", "calls"),
     [
         (failure(190, 463), "credential", 1),
-        (httpx.Response(400, content=sample("answers/error_190")), "credential", 1),
+        (httpx.Response(400, content=(DATA / "answers" / "error_190.json").read_bytes()), "credential", 1),
         (failure(102), "credential", 1),
         (failure(10), "scope", 1),
         (failure(200, status=403), "scope", 1),

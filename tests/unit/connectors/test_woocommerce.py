@@ -12,16 +12,13 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
-from zoneinfo import ZoneInfo
 
 import httpx
 import pydantic
 import pytest
-import respx
 
-from connectors.contract import Auditable, Context, ControlItem, Cursor, Page, Source, Window
+from connectors.contract import Auditable, ControlItem, Cursor, Page, Source, Window
 from connectors.errors import ConnectorError
-from connectors.http import Http
 from connectors.shops import woocommerce
 
 DATA = Path(__file__).parents[2] / "data" / "vendors" / "woocommerce"
@@ -33,41 +30,17 @@ UNTIL = datetime(2026, 12, 1, 12, 0, 5, 700000, tzinfo=UTC)
 WINDOW = Window(SINCE, UNTIL)
 
 
-def sample(name: str) -> bytes:
-    return (DATA / f"{name}.json").read_bytes()
-
-
 def error(status: int, code: str, **data) -> httpx.Response:
     return httpx.Response(status, json={"code": code, "message": "…", "data": {"status": status, **data}})
 
 
 @pytest.fixture
-def waits() -> list[float]:
-    return []
-
-
-@pytest.fixture
-def vendor():
-    with respx.mock(assert_all_called=False) as router:
-        yield router
-
-
-@pytest.fixture
-def make(waits):
-    clients: list[Http] = []
-
-    def factory(settings):
-        clients.append(Http(settings, sleep=waits.append))
-        return clients[-1]
-
+def make(context):
     def build(**options):
-        context = Context("shop", ZoneInfo("Europe/Warsaw"), Path(), factory)
         values = {"base_url": SHOP, "consumer_key": KEY, "consumer_secret": SECRET, **options}
-        return woocommerce.WooCommerce(woocommerce.Options.model_validate(values), context)
+        return woocommerce.WooCommerce(woocommerce.Options.model_validate(values), context("shop"))
 
-    yield build
-    for client in clients:
-        client.close()
+    return build
 
 
 def ids(pages: list[Page]) -> list[str]:
@@ -166,7 +139,7 @@ def test_it_is_a_source_and_auditable(make):
 # orders
 
 
-def test_orders_keep_their_bytes(vendor, make):
+def test_orders_keep_their_bytes(vendor, make, sample):
     """The sample is not sorted by change, so the connector reads by id; the bytes are the same."""
     body = sample("real_10.3.6_orders")
     rows = json.loads(body)
@@ -317,7 +290,7 @@ def test_an_item_of_another_shape_is_kept(vendor, make):
 # refunds
 
 
-def test_refunds_come_by_creation(vendor, make):
+def test_refunds_come_by_creation(vendor, make, sample):
     body = sample("real_10.3.6_refunds")
     route = vendor.get(f"{API}/refunds").mock(
         return_value=httpx.Response(200, content=body, headers={"X-WP-Total": "3", "X-WP-TotalPages": "1"})
@@ -334,7 +307,7 @@ def test_refunds_come_by_creation(vendor, make):
     assert woocommerce.CONNECTOR.streams[1].overlap == timedelta(days=90)
 
 
-def test_older_shops_tell_refunds_order_by_order(vendor, make):
+def test_older_shops_tell_refunds_order_by_order(vendor, make, sample):
     vendor.get(f"{API}/refunds").mock(return_value=error(404, "rest_no_route"))
     orders = [
         {"id": 13, "status": "processing", "refunds": []},
@@ -355,7 +328,7 @@ def test_older_shops_tell_refunds_order_by_order(vendor, make):
 # products, contacts
 
 
-def test_products_come_by_change(vendor, make):
+def test_products_come_by_change(vendor, make, sample):
     body = sample("real_10.3.6_products")
     rows = json.loads(body)
     vendor.get(f"{API}/products").mock(return_value=httpx.Response(200, content=body))

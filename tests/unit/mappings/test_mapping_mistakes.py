@@ -12,32 +12,9 @@ from mappings import canonical, engine
 
 WARSAW = ZoneInfo("Europe/Warsaw")
 
-ORDER = """\
-type: test
-streams:
-  orders:
-    - kind: order
-      fields:
-        external_id: id
-        occurred_at: {path: at, zone: UTC}
-        status: {path: status, map: {wc-shipped: completed}, otherwise: keep}
-        currency: currency
-        total_minor: total
-        email: email
-"""
 
-RECORD = {
-    "id": 1,
-    "at": "2026-03-02T10:00:00",
-    "status": "wc-shipped",
-    "currency": "pln",
-    "total": "12.34",
-    "email": "A@Example.com",
-}
-
-
-def run(overrides, record):
-    mapping = engine.load(ORDER, name="test.yaml").with_overrides(overrides)
+def run(text, overrides, record):
+    mapping = engine.load(text, name="test.yaml").with_overrides(overrides)
     return mapping.apply("orders", json.dumps(record).encode(), {}, phone_region=None, zone=WARSAW)
 
 
@@ -90,9 +67,9 @@ def mistakes(text):
         ("type: test", "type: [", 3, "not YAML"),
     ],
 )
-def test_mistakes_name_line_and_nearest_name(old, new, line, said):
-    assert old in ORDER
-    found = mistakes(ORDER.replace(old, new))
+def test_mistakes_name_line_and_nearest_name(order_text, old, new, line, said):
+    assert old in order_text
+    found = mistakes(order_text.replace(old, new))
     assert any(one.line == line and said in str(one) for one in found), "\n".join(map(str, found))
 
 
@@ -105,8 +82,8 @@ def test_a_mapping_that_holds_itself_is_a_mistake():
     assert "holds itself" in str(caught.value)
 
 
-def test_all_mistakes_come_at_once():
-    text = ORDER.replace("zone: UTC", "zoen: UTC").replace("email: email", "emial: email")
+def test_all_mistakes_come_at_once(order_text):
+    text = order_text.replace("zone: UTC", "zoen: UTC").replace("email: email", "emial: email")
     assert len(mistakes(text)) == 2
 
 
@@ -145,41 +122,41 @@ specs = st.recursive(
 
 @settings(max_examples=60)
 @given(st.dictionaries(words, specs, max_size=4), specs, specs)
-def test_any_data_is_a_mapping_or_a_mapping_error(fields, other, override):
+def test_any_data_is_a_mapping_or_a_mapping_error(order_text, order_record, fields, other, override):
     entries = [{"kind": "order", "fields": fields}, other]
     for data in ({"streams": {"s": entries}}, {"streams": {"s": other}}, {"streams": other}, other):
         with contextlib.suppress(engine.MappingError):
             engine.build(data, name="x")
-    base = engine.load(ORDER, name="x")
+    base = engine.load(order_text, name="x")
     for overrides in ({"orders": {"order": fields}}, {"orders": {"order": override}}, {"orders": override}):
         try:
             changed = base.with_overrides(overrides)
         except engine.MappingError:
             continue
         changed.fingerprint("orders")
-        changed.apply("orders", json.dumps(RECORD).encode(), {}, phone_region=None, zone=WARSAW)
+        changed.apply("orders", json.dumps(order_record).encode(), {}, phone_region=None, zone=WARSAW)
 
 
 # overrides and fingerprints
 
 
-def test_override_replaces_adds_and_takes_away_fields():
+def test_override_replaces_adds_and_takes_away_fields(order_text, order_record):
     overrides = {
         "orders": {"order": {"status": "state", "number": {"path": "no"}, "email": None}},
     }
-    order = run(overrides, {**RECORD, "state": "new", "no": 7}).records[0].record
+    order = run(order_text, overrides, {**order_record, "state": "new", "no": 7}).records[0].record
     assert (order.status, order.number, order.email) == ("new", "7", None)
 
 
-def test_problem_of_an_override_names_it():
+def test_problem_of_an_override_names_it(order_text, order_record):
     overrides = {"orders": {"order": {"number": {"path": "status", "as": "email"}}}}
-    wrong = run(overrides, RECORD).problems[0]
+    wrong = run(order_text, overrides, order_record).problems[0]
     assert (wrong.source, wrong.line, wrong.field) == ("override of test.yaml", None, "number")
 
 
-def test_overrides_can_be_given_a_name():
+def test_overrides_can_be_given_a_name(order_text):
     with pytest.raises(engine.MappingError) as caught:
-        engine.load(ORDER, name="test.yaml").with_overrides({"x": {}}, name="connector shop")
+        engine.load(order_text, name="test.yaml").with_overrides({"x": {}}, name="connector shop")
     assert str(caught.value).startswith("connector shop: unknown stream 'x'")
 
 
@@ -198,17 +175,17 @@ def test_overrides_can_be_given_a_name():
         ({"orders": ["status"]}, "must be a mapping"),
     ],
 )
-def test_wrong_overrides(overrides, said):
+def test_wrong_overrides(order_text, overrides, said):
     with pytest.raises(engine.MappingError) as caught:
-        engine.load(ORDER, name="test.yaml").with_overrides(overrides)
+        engine.load(order_text, name="test.yaml").with_overrides(overrides)
     assert said in str(caught.value)
 
 
-def test_fingerprint_changes_with_the_mapping_and_only_then():
-    base = engine.load(ORDER, name="a")
-    assert base.fingerprint("orders") == engine.load("# note\n" + ORDER, name="b").fingerprint("orders")
+def test_fingerprint_changes_with_the_mapping_and_only_then(order_text):
+    base = engine.load(order_text, name="a")
+    assert base.fingerprint("orders") == engine.load("# note\n" + order_text, name="b").fingerprint("orders")
     assert base.fingerprint("orders") == base.with_overrides({}).fingerprint("orders")
-    changed = engine.load(ORDER.replace("email: email", "email: mail"), name="a")
+    changed = engine.load(order_text.replace("email: email", "email: mail"), name="a")
     overridden = base.with_overrides({"orders": {"order": {"number": "no"}}})
     removed = base.with_overrides({"orders": {"order": {"email": None}}})
     prints = [one.fingerprint("orders") for one in (base, changed, overridden, removed)]
