@@ -71,7 +71,7 @@ def _names(option: Any) -> str:
 
 
 def _said(option: Any) -> str:
-    said = option.help or "how many"
+    said = option.help or "At most so many."
     default = option.default
     shown = default is not None and not isinstance(default, bool) and not callable(default)
     return said + (f" Default: `{getattr(default, 'value', default)}`." if shown else "")

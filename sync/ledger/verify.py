@@ -142,7 +142,8 @@ def _complete(connection: Connection, policy: Policy, *, now: datetime) -> Check
     count = 0
     unshared = connection.execute(_UNSHARED).first()
     if unshared is not None:
-        wrong = f"{unshared.connector} order:{unshared.order_id}: revenue {unshared.revenue_minor}, credits {unshared.shared}"
+        order = f"{unshared.connector} order:{unshared.order_id}"
+        wrong = f"{order}: revenue {unshared.revenue_minor}, credits {unshared.shared}"
         return Check("orders booked", count, wrong, _RESTORE)
     for refs in _refs(connection, "order"):
         count += len(refs)

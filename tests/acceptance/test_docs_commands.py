@@ -257,7 +257,9 @@ def test_own_tests_of_the_example_connector_pass(package: Path) -> None:
     assert "2 passed" in shell.run(f"{shlex.quote(sys.executable)} -m pytest -p no:cacheprovider tests")
 
 
-def test_example_connector_works_as_it_stands_on_the_page(tmp_path: Path, package: Path, database: str) -> None:
+def test_example_connector_works_as_it_stands_on_the_page(
+    tmp_path: Path, package: Path, database: str
+) -> None:
     folder = tmp_path / "workspace"
     folder.mkdir()
     shell = Shell(folder, {"ACME_TOKEN": "a-token"}, (package,))
@@ -272,7 +274,9 @@ def test_example_connector_works_as_it_stands_on_the_page(tmp_path: Path, packag
         again = shell.run("leadledger sync forms --format json")
     assert [(run["fetched"], run["new"], run["changed"]) for run in json.loads(again)["runs"]] == [(1, 0, 0)]
     with psycopg.connect(database) as connection:
-        rows = connection.execute("SELECT external_id, email, phone, consent FROM leads ORDER BY 1").fetchall()
+        rows = connection.execute(
+            "SELECT external_id, email, phone, consent FROM leads ORDER BY 1"
+        ).fetchall()
         assert rows == [(f"L{n}", f"jane{n}@example.com", f"+4860110020{n}", True) for n in (1, 2, 3)]
         assert connection.execute("SELECT count(*) FROM touches").fetchone() == (3,)
         body = connection.execute("SELECT body FROM evidence ORDER BY id LIMIT 1").fetchone()

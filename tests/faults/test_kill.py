@@ -151,7 +151,7 @@ def worlds(postgres: str, tmp_path: Path) -> Iterator[tuple[World, World]]:
         yield stack.enter_context(_world(first, postgres)), stack.enter_context(_world(second, postgres))
 
 
-class _world(ExitStack):  # noqa: N801
+class _world(ExitStack):
     def __init__(self, folder: Path, postgres: str) -> None:
         super().__init__()
         self._folder, self._admin = folder, sa.make_url(postgres).set(database="postgres")

@@ -7,15 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier, Event
 from typing import Any
 
-import procrastinate
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
@@ -32,11 +30,6 @@ from sync.workspace import Workspace
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 6, 1, 12, 2, 30, tzinfo=UTC)
 CONNECTORS = ["crm", "meta", "newsletter", "shop", "web"]
-
-
-@pytest.fixture
-def app(database: str) -> procrastinate.App:
-    return schedule.make_app(database, lambda run_id: None)
 
 
 def _due(engine: Engine, at: datetime, *, catch_up: str = "one") -> None:
@@ -61,16 +54,16 @@ def _jobs(engine: Engine) -> int:
     return int(_ask(engine, "SELECT count(*) FROM procrastinate_jobs")[0][0])
 
 
-def test_nothing_is_due_before_its_time(scheduled: Workspace, app: procrastinate.App) -> None:
-    assert schedule.tick(scheduled.engine, app, now=NOW + timedelta(minutes=2)) == []
+def test_nothing_is_due_before_its_time(scheduled: Workspace) -> None:
+    assert schedule.tick(scheduled.engine, now=NOW + timedelta(minutes=2)) == []
     assert _jobs(scheduled.engine) == 0
 
 
-def test_a_due_time_is_queued_once(scheduled: Workspace, app: procrastinate.App) -> None:
+def test_a_due_time_is_queued_once(scheduled: Workspace) -> None:
     due = datetime(2026, 6, 1, 12, 5, tzinfo=UTC)
-    queued = schedule.tick(scheduled.engine, app, now=due)
+    queued = schedule.tick(scheduled.engine, now=due)
     assert sorted(queued) == [(name, due) for name in CONNECTORS]
-    assert schedule.tick(scheduled.engine, app, now=due + timedelta(seconds=10)) == []
+    assert schedule.tick(scheduled.engine, now=due + timedelta(seconds=10)) == []
     assert _jobs(scheduled.engine) == len(CONNECTORS)
     rows = _ask(scheduled.engine, "SELECT connector, status, waits_for FROM runs ORDER BY connector")
     assert rows == [(name, "queued", "a free worker") for name in CONNECTORS]
@@ -82,10 +75,9 @@ def test_two_tickers_at_once_queue_once(scheduled: Workspace, database: str) -> 
 
     def tick(_: int) -> int:
         engine = db.make_engine(database)
-        app = schedule.make_app(database, lambda run_id: None)
         try:
             start.wait()
-            return len(schedule.tick(engine, app, now=NOW))
+            return len(schedule.tick(engine, now=NOW))
         finally:
             engine.dispose()
 
@@ -95,13 +87,13 @@ def test_two_tickers_at_once_queue_once(scheduled: Workspace, database: str) -> 
 
 
 def test_a_due_time_that_has_its_run_is_not_queued_again(
-    scheduled: Workspace, app: procrastinate.App
+    scheduled: Workspace,
 ) -> None:
     """As after a restore of the schedules alone: the run's row is the guard."""
     _due(scheduled.engine, NOW)
-    schedule.tick(scheduled.engine, app, now=NOW)
+    schedule.tick(scheduled.engine, now=NOW)
     _due(scheduled.engine, NOW)
-    assert schedule.tick(scheduled.engine, app, now=NOW) == []
+    assert schedule.tick(scheduled.engine, now=NOW) == []
     assert _jobs(scheduled.engine) == len(CONNECTORS)
 
 
@@ -116,11 +108,11 @@ def test_runs_are_unique_by_connector_and_due_time(scheduled: Workspace) -> None
 
 
 @pytest.mark.parametrize(("catch_up", "count"), [("none", 0), ("one", 1), ("all", 12)])
-def test_what_was_missed(scheduled: Workspace, app: procrastinate.App, catch_up: str, count: int) -> None:
+def test_what_was_missed(scheduled: Workspace, catch_up: str, count: int) -> None:
     """An hour's pause of a schedule of five minutes."""
     now = datetime(2026, 6, 1, 13, 3, tzinfo=UTC)
     _due(scheduled.engine, datetime(2026, 6, 1, 12, 5, tzinfo=UTC), catch_up=catch_up)
-    queued = [at for name, at in schedule.tick(scheduled.engine, app, now=now) if name == "shop"]
+    queued = [at for name, at in schedule.tick(scheduled.engine, now=now) if name == "shop"]
     assert len(queued) == count
     if queued:
         assert queued[-1] == datetime(2026, 6, 1, 13, 0, tzinfo=UTC)
@@ -151,10 +143,10 @@ def test_another_connector_is_not_held_up(engine: Engine) -> None:
 
 
 def test_a_job_of_a_connector_at_work_is_given_up_with_a_reason(
-    scheduled: Workspace, app: procrastinate.App
+    scheduled: Workspace,
 ) -> None:
     _due(scheduled.engine, NOW)
-    schedule.tick(scheduled.engine, app, now=NOW)
+    schedule.tick(scheduled.engine, now=NOW)
     [(run_id,)] = _ask(scheduled.engine, "SELECT id FROM runs WHERE connector = 'shop'")
     with runs.begin(scheduled.engine, connector="shop", kind="pull", stop=Event()):
         schedule.run_queued(scheduled, run_id)
@@ -165,32 +157,31 @@ def test_a_job_of_a_connector_at_work_is_given_up_with_a_reason(
     assert "still being run at its due time" in error
 
 
-def test_a_queued_run_is_done_once(scheduled: Workspace, app: procrastinate.App) -> None:
+def test_a_queued_run_is_done_once(scheduled: Workspace) -> None:
     _due(scheduled.engine, NOW)
-    schedule.tick(scheduled.engine, app, now=NOW)
+    schedule.tick(scheduled.engine, now=NOW)
     [(run_id,)] = _ask(scheduled.engine, "SELECT id FROM runs WHERE connector = 'web'")
     for _ in range(2):
         schedule.run_queued(scheduled, run_id)
     assert _ask(scheduled.engine, "SELECT id, status FROM runs WHERE connector = 'web'") == [(run_id, "done")]
 
 
-@contextmanager
-def _taken_over(workspace: Workspace, connector: str) -> Iterator[runs.Run]:
-    """A run that others have given up while it goes on."""
-    with pytest.raises(runs.Fenced):
-        with runs.begin(workspace.engine, connector=connector, kind="pull", stop=Event()) as run:
-            with workspace.engine.begin() as connection:
-                connection.execute(
-                    sa.update(run_table)
-                    .where(run_table.c.id == run.id)
-                    .values(fence=sa.func.gen_random_uuid())
-                )
-            yield run
+def _pull_that_is_taken_over(workspace: Workspace, connector: str) -> None:
+    """A pull whose run others give up before its first page."""
+    with (
+        runs.begin(workspace.engine, connector=connector, kind="pull", stop=Event()) as run,
+        workspace.connected(connector) as connected,
+    ):
+        with workspace.engine.begin() as connection:
+            connection.execute(
+                sa.update(run_table).where(run_table.c.id == run.id).values(fence=sa.func.gen_random_uuid())
+            )
+        pulling.pull(workspace.engine, run, connected.plan(), now=NOW, say=lambda _: None)
 
 
 def test_a_run_that_was_taken_over_commits_no_page(workspace: Workspace) -> None:
-    with _taken_over(workspace, "web") as run, workspace.connected("web") as connected:
-        pulling.pull(workspace.engine, run, connected.plan(), now=NOW, say=lambda _: None)
+    with pytest.raises(runs.Fenced):
+        _pull_that_is_taken_over(workspace, "web")
     assert _ask(workspace.engine, "SELECT count(*) FROM evidence") == [(0,)]
     assert _ask(workspace.engine, "SELECT count(*) FROM leads") == [(0,)]
     with workspace.engine.connect() as connection:
@@ -200,8 +191,8 @@ def test_a_run_that_was_taken_over_commits_no_page(workspace: Workspace) -> None
 
 
 def test_its_successor_names_it_as_abandoned_and_does_the_work(workspace: Workspace) -> None:
-    with _taken_over(workspace, "web") as run, workspace.connected("web") as connected:
-        pulling.pull(workspace.engine, run, connected.plan(), now=NOW, say=lambda _: None)
+    with pytest.raises(runs.Fenced):
+        _pull_that_is_taken_over(workspace, "web")
     assert work.pull(workspace, "web").status == "done"
     assert [row[0] for row in _ask(workspace.engine, "SELECT status FROM runs ORDER BY id")] == [
         "abandoned",
@@ -226,14 +217,14 @@ def _children(pid: int) -> set[int]:
     return found
 
 
-def _wait_for(condition: Any, *, within_s: float) -> None:
+def _wait_for(condition: Callable[[], bool], *, within_s: float, else_say: Callable[[], Any]) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, else_say()
         time.sleep(0.1)
 
 
-def test_up_runs_what_is_due_and_stops_when_told(config: Config, engine: Engine, database: str) -> None:
+def test_up_runs_what_is_due_and_stops_when_told(config: Config, engine: Engine, tmp_path: Path) -> None:
     config.path.write_text(config.path.read_text().replace('"*/5 * * * *"', '"* * * * *"'))
     command = [sys.executable, "-m", "sync.cli.main", "up", "--config", str(config.path)]
     # The schedules are there and due before it starts, as after a pause.
@@ -251,26 +242,31 @@ def test_up_runs_what_is_due_and_stops_when_told(config: Config, engine: Engine,
                 for name in CONNECTORS
             ],
         )
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
+    finished = "SELECT count(DISTINCT connector) FROM runs WHERE status = 'done' AND due_at IS NOT NULL"
+    booked = "SELECT count(*) FROM entries WHERE part = 'sale'"
+    said = tmp_path / "up.log"
+
+    def state() -> str:
+        rows = _ask(engine, "SELECT connector, kind, due_at::text, status, error FROM runs ORDER BY id")
+        return said.read_text() + "\n".join(map(str, rows))
+
+    with (
+        said.open("w") as log,
+        subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT) as process,
+    ):
         try:
-            finished = (
-                "SELECT count(DISTINCT connector) FROM runs WHERE status = 'done' AND due_at IS NOT NULL"
-            )
-            booked = "SELECT count(*) FROM entries WHERE part = 'sale'"
-            _wait_for(lambda: _ask(engine, finished)[0][0] == len(CONNECTORS), within_s=90)
-            _wait_for(lambda: _ask(engine, booked)[0][0] > 0, within_s=30)
+            _wait_for(lambda: _ask(engine, finished) == [(len(CONNECTORS),)], within_s=90, else_say=state)
+            _wait_for(lambda: _ask(engine, booked)[0][0] > 0, within_s=30, else_say=state)
             below = _children(process.pid)
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
-            said, _ = process.communicate(timeout=40)
+            process.wait(40)
             took_s = time.monotonic() - began
         finally:
             process.kill()
-    assert process.returncode == 0, said
+    assert process.returncode == 0, state()
     assert took_s < 20, took_s
-    assert "Traceback" not in said, said
+    assert "Traceback" not in said.read_text(), state()
     assert not [pid for pid in below if os.path.exists(f"/proc/{pid}")]
     assert _ask(engine, "SELECT count(*) FROM runs WHERE status = 'running'") == [(0,)]
     # Nobody is left in the database.
@@ -278,7 +274,7 @@ def test_up_runs_what_is_due_and_stops_when_told(config: Config, engine: Engine,
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
     engine.dispose()
-    _wait_for(lambda: _ask(engine, others)[0][0] == 0, within_s=10)
+    _wait_for(lambda: _ask(engine, others) == [(0,)], within_s=10, else_say=lambda: "somebody is")
 
 
 def test_a_job_whose_run_is_gone_is_left_alone(workspace: Workspace) -> None:

@@ -88,6 +88,7 @@ def test_a_talkative_run_in_which_all_goes_wrong_tells_no_secret_and_no_address(
     fresh.fault(
         "woocommerce", "/customers", 400, body=json.dumps({"code": "woocommerce_no", "message": echo})
     )
+    fresh.edit(("      path: sandbox/web_leads.csv", f"      path: sandbox/{address}.csv"))
     done = run(fresh, "sync", form=form)
     assert done.returncode == 3, done.stderr[-2000:]
     assert_silent(done.stdout + done.stderr, fresh)
@@ -100,7 +101,7 @@ def test_a_talkative_run_in_which_all_goes_wrong_tells_no_secret_and_no_address(
         assert all(isinstance(entry["run"], int) for entry in called)
         assert {entry["level"] for entry in entries} >= {"debug", "info", "warning", "error"}
     stored = fresh.rows("SELECT error, hint FROM runs WHERE error IS NOT NULL")
-    assert len(stored) == 4
+    assert len(stored) == 5
     for row in stored:
         assert_silent(f"{row.error} {row.hint}", fresh)
     looked = run(fresh, "runs", "--format", "json", form=form)

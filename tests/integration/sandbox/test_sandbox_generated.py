@@ -117,7 +117,7 @@ def test_there_are_all_sorts_of_orders(state: State) -> None:
     unpaid = [order for order in orders if order.body["status"] == "pending"]
     entries = " ".join(attribution(order).get("session_entry", "") for order in orders)
 
-    assert set(statuses) == {"completed", "processing", "pending", "cancelled", "failed", "refunded"}
+    assert set(statuses) == {"completed", "processing", "pending", "cancelled", "failed", "refunded", "trash"}
     assert all(order.body["date_paid_gmt"] is None for order in unpaid)
     assert {order.body["currency"] for order in orders} == {"PLN", "EUR"}
     assert 0 < sum(order.body["currency"] == "EUR" for order in orders) < len(orders) / 20
