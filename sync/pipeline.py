@@ -16,9 +16,12 @@ from sync import rulebook
 from sync.attribute import step as attribution
 from sync.attribute import store as attribution_store
 from sync.funnel import step as funnel
+from sync.funnel import store as funnel_store
 from sync.ledger import step as ledger
 from sync.match import step as matching
-from sync.store import db
+from sync.match import store as match_store
+from sync.push import store as push_store
+from sync.store import applied, db
 from sync.store.tables import CANONICAL
 
 Say = Callable[[str], None]
@@ -38,9 +41,10 @@ def derive(
     """Bring persons, stages, credits and the journal up to date; returns by step how much it took."""
     now = now or datetime.now(UTC)
     with engine.begin() as connection:
-        version, is_new = attribution_store.current_policy(connection, rules.policy_body, now=now)
-        if is_new and version > 1:
-            attribution_store.note_all_orders(connection)
+        version = attribution_store.put_in_force(
+            connection, rules.policy_body, now=now, config_read_at=rules.read_at
+        )
+    _note_what_rules_decide(engine, rules)
     policy = rules.policy(version)
     steps = (
         Step("matching", lambda c: matching.match(c, rules.identity), MATCHED),
@@ -59,6 +63,20 @@ def derive(
             say(f"{step.name}: {total:,}")
         done[step.name] = total
     return done
+
+
+def _note_what_rules_decide(engine: Engine, rules: rulebook.Rulebook) -> None:
+    """Name for its step all that identity, funnel or push rules decide, where they changed in the config."""
+    note = {
+        "identity": match_store.note_everything,
+        "funnel": funnel_store.note_everybody,
+        "push": push_store.note_everybody,
+    }
+    for name, body in rules.bodies.items():
+        with engine.begin() as connection:
+            db.lock_transaction(connection, "pipeline")
+            if applied.changed(connection, name, body):
+                note[name](connection)
 
 
 @dataclass(frozen=True)

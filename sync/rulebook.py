@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,7 +18,11 @@ from sync.push import rules as push
 
 @dataclass(frozen=True)
 class Rulebook:
-    """`policy_body` is what a policy version consists of, in JSON types; `policy` gives it its number."""
+    """`policy_body` is what a policy version consists of, in JSON types; `policy` gives it its number.
+
+    `bodies` are the other rules (identity, funnel, push) in JSON types, to tell when they change; `read_at` is
+    when the config was read.
+    """
 
     zone: ZoneInfo
     currency: str
@@ -25,6 +30,8 @@ class Rulebook:
     stages: tuple[funnel.Rule, ...]
     policy_body: Mapping[str, Any]
     push: tuple[push.PushRule, ...]
+    bodies: Mapping[str, Any] = field(default_factory=dict)
+    read_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def policy(self, version: int) -> Policy:
         return policy_of(version, self.policy_body)
@@ -61,6 +68,11 @@ def of(config: Config) -> Rulebook:
         stages=tuple(_stages(config.funnel)),
         policy_body=config.attribution.model_dump(mode="json", exclude={"note"}),
         push=tuple(_push(rule) for rule in config.push),
+        bodies={
+            "identity": config.identity.model_dump(mode="json"),
+            "funnel": [config.funnel.model_dump(mode="json"), list(config.attribution.paid_statuses)],
+            "push": [rule.model_dump(mode="json") for rule in config.push],
+        },
     )
 
 

@@ -17,6 +17,7 @@ from datetime import datetime
 from threading import Event, Lock
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.engine import Connection, Engine
@@ -120,8 +121,8 @@ def begin(
                 raise
             except Exception as error:
                 # One connector's failure is its own: the row says so, the others go on.
-                run.errors.append((f"{type(error).__name__}: {error}", AGAIN))
-                log.exception("run_failed")
+                run.errors.append((told(error), AGAIN))
+                log.error("run_failed", error=told(error), exc_info=not isinstance(error, sa.exc.DBAPIError))
             except BaseException:
                 run.errors.append(("stopped by the operator", AGAIN))
                 raise
@@ -130,6 +131,14 @@ def begin(
                 structlog.contextvars.unbind_contextvars("run", "connector")
         finally:
             db.unlock_session(guard, f"connector:{connector}")
+
+
+def told(error: Exception) -> str:
+    """An error in words, without the rows that a database puts into its own."""
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    if isinstance(cause, psycopg.Error):
+        return f"{type(cause).__name__}: {cause.diag.message_primary or 'the database refused it'}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _open(engine: Engine, *, connector: str, kind: str, queued_id: int | None) -> Run:
@@ -150,6 +159,23 @@ def _open(engine: Engine, *, connector: str, kind: str, queued_id: int | None) -
                 finished_at=sa.func.now(),
                 error=sa.literal("the process ended before the run did"),
                 hint="Nothing to do: the next run goes on where this one stopped.",
+            )
+        )
+        # Older jobs of the connector that nobody took up are covered by this run.
+        connection.execute(
+            sa.update(runs)
+            .where(
+                runs.c.connector == connector,
+                runs.c.status == "queued",
+                runs.c.created_at < sa.func.now() - sa.text("interval '10 minutes'"),
+                runs.c.id != sa.func.coalesce(sa.cast(queued_id, sa.BigInteger), 0),
+            )
+            .values(
+                status="abandoned",
+                finished_at=sa.func.now(),
+                waits_for=None,
+                error="no worker took it up in time",
+                hint="Nothing to do: a later run did its work.",
             )
         )
         run_id = None
@@ -182,6 +208,35 @@ def _close(engine: Engine, run: Run) -> None:
                 # An unforeseen error may quote what it stumbled over.
                 error=what and logs.mask(what),
                 hint=todo and logs.mask(todo),
+            )
+        )
+
+
+LEDGER = "ledger"
+
+
+def note_derivation(engine: Engine, error: Exception | None) -> None:
+    """Keep a run row of the derivation when it failed, and of the first that succeeds after that.
+
+    What follows the pulls belongs to no connector; without its row a ledger that stands still would look fine.
+    """
+    with engine.begin() as connection:
+        last = connection.execute(
+            sa.select(runs.c.status).where(runs.c.connector == LEDGER).order_by(runs.c.id.desc()).limit(1)
+        ).scalar()
+        if error is None and last != "failed":
+            return
+        connection.execute(
+            sa.insert(runs).values(
+                connector=LEDGER,
+                kind="derive",
+                status="failed" if error else "done",
+                fence=uuid.uuid4(),
+                worker=worker_name(),
+                started_at=sa.func.now(),
+                finished_at=sa.func.now(),
+                error=logs.mask(told(error)) if error else None,
+                hint=AGAIN if error else None,
             )
         )
 

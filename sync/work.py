@@ -48,10 +48,15 @@ def pull(workspace: Workspace, name: str, *, queued_id: int | None = None) -> ru
 
 def derive(workspace: Workspace) -> dict[str, int]:
     """Bring persons, stages, credits, journal and outbox up to date with what was pulled."""
-    steps = pipeline.derive(workspace.engine, workspace.rules, say=workspace.say)
-    steps["preparing"] = pushing.prepare(
-        workspace.engine, workspace.rules.push, currency=workspace.rules.currency
-    )
+    try:
+        steps = pipeline.derive(workspace.engine, workspace.rules, say=workspace.say)
+        steps["preparing"] = pushing.prepare(
+            workspace.engine, workspace.rules.push, currency=workspace.rules.currency
+        )
+    except Exception as error:
+        runs.note_derivation(workspace.engine, error)
+        raise
+    runs.note_derivation(workspace.engine, None)
     log.info("derived", **steps)
     return steps
 

@@ -152,23 +152,41 @@ def replace_credits(
     return {person for ref in moved for person in (held.get(ref), holds.get(ref)) if person}
 
 
-def current_policy(connection: Connection, body: Mapping[str, Any], *, now: datetime) -> tuple[int, bool]:
-    """The version of the policy `body` (JSON types); a body that was not in force becomes a new version.
+class StaleConfig(Exception):
+    """A newer policy is in force than the config that this process was started with."""
 
-    Returns (version, whether it is new). Policies are never changed or dropped: credits name them.
+
+def last_policy(connection: Connection) -> sa.Row[Any] | None:
+    """The policy in force: version, body, sha256, valid_from."""
+    return connection.execute(sa.select(policies).order_by(policies.c.version.desc()).limit(1)).first()
+
+
+def put_in_force(
+    connection: Connection, body: Mapping[str, Any], *, now: datetime, config_read_at: datetime
+) -> int:
+    """The version of the policy `body` (JSON types). A body that is not in force becomes a new version, and
+    every order is named for attribution.
+
+    Policies are never changed or dropped: credits name them. Raises `StaleConfig` when another policy came
+    into force after this process read its config: two processes must not turn the books back and forth.
     """
     db.lock_transaction(connection, "policy")
     digest = hashlib.sha256(msgspec.json.encode(body, order="sorted")).digest()
-    last = connection.execute(
-        sa.select(policies.c.version, policies.c.sha256).order_by(policies.c.version.desc()).limit(1)
-    ).first()
+    last = last_policy(connection)
     if last is not None and bytes(last.sha256) == digest:
-        return last.version, False
-    version = (last.version if last else 0) + 1
+        return int(last.version)
+    if last is not None and last.valid_from > config_read_at:
+        raise StaleConfig(
+            "a newer attribution policy is in force than the config this process was started with: "
+            "restart it, so that it reads the config again"
+        )
+    version = int(last.version if last else 0) + 1
     connection.execute(
         sa.insert(policies).values(version=version, body=dict(body), sha256=digest, valid_from=now)
     )
-    return version, True
+    if last is not None:
+        note_all_orders(connection)
+    return version
 
 
 def note_all_orders(connection: Connection) -> int:

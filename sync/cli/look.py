@@ -9,16 +9,20 @@ from typing import Annotated, Any
 
 import sqlalchemy as sa
 import typer
+from sqlalchemy.engine import Connection
 
 from connectors.contract import Auditable, ControlItem
 from connectors.errors import ConnectorError
 from sync.attribute import store as attribution_store
+from sync.attribute.rules import Policy
 from sync.cli import output
 from sync.cli.runtime import ConfigOption, Exit, FormatOption, jsonable, known_connectors, opened, wrong
 from sync.ledger import verify as verifying
 from sync.pull import rules
 from sync.report import explain as explaining
 from sync.report import operations
+from sync.rulebook import policy_of
+from sync.runs import LEDGER
 from sync.store.tables import CANONICAL
 from sync.workspace import Workspace
 
@@ -38,6 +42,8 @@ def status(config: ConfigOption = None, form: FormatOption = output.Format.table
     now = datetime.now(UTC)
     with opened(config) as workspace, workspace.engine.connect() as connection:
         names = [c.name for c in workspace.config.connectors]
+        if operations.has_runs(connection, LEDGER):
+            names.append(LEDGER)
         rows = operations.status(connection, names, now=now)
         waiting = operations.pending_work(connection)
         zone = workspace.zone
@@ -278,8 +284,6 @@ def print_checks(checks: Iterable[verifying.Check]) -> None:
 def run_checks(workspace: Workspace, *, offline: bool) -> list[verifying.Check]:
     """All checks of the workspace's books. A shop that cannot be reached is a check that failed."""
     now = datetime.now(UTC)
-    with workspace.engine.begin() as connection:
-        version, _ = attribution_store.current_policy(connection, workspace.rules.policy_body, now=now)
     with ExitStack() as stack, workspace.engine.connect() as connection:
         shops: dict[str, Iterable[ControlItem]] = {}
         order = CANONICAL["order"]
@@ -296,7 +300,7 @@ def run_checks(workspace: Workspace, *, offline: bool) -> list[verifying.Check]:
         try:
             return verifying.verify(
                 connection,
-                workspace.rules.policy(version),
+                _policy_in_force(workspace, connection),
                 zone=workspace.zone,
                 now=now,
                 shops=shops,
@@ -305,3 +309,13 @@ def run_checks(workspace: Workspace, *, offline: bool) -> list[verifying.Check]:
         except ConnectorError as error:
             hint = f"{error.hint} Or leave the shops out: leadledger verify --offline.".strip()
             raise ConnectorError(error.kind, error.message, hint=hint) from error
+
+
+def _policy_in_force(workspace: Workspace, connection: Connection) -> Policy:
+    """The policy that the books follow; looking at them puts no other in force."""
+    last = attribution_store.last_policy(connection)
+    if last is None:
+        return workspace.rules.policy(1)
+    if last.body != workspace.rules.policy_body:
+        output.note("The config's attribution policy is not in force yet: leadledger sync puts it in force.")
+    return policy_of(last.version, last.body)

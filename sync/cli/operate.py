@@ -136,7 +136,8 @@ def push(
         names = [n for n in known_connectors(workspace, destinations) if n in work.destinations(workspace)]
         if destinations and not names:
             raise wrong(f"No push rule writes to {', '.join(destinations)}.")
-        work.derive(workspace)
+        if not dry_run:
+            work.derive(workspace)
         if refused and not dry_run:
             with workspace.engine.begin() as connection:
                 for name in names:

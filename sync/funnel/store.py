@@ -200,3 +200,12 @@ def known_campaigns(connection: Connection) -> list[tuple[str, str, str]]:
     campaign = CANONICAL["campaign"]
     rows = connection.execute(sa.select(campaign.c.connector, campaign.c.external_id, campaign.c.name))
     return [(r.connector, r.external_id, r.name) for r in rows]
+
+
+def note_everybody(connection: Connection) -> int:
+    """Name every person for the funnel: its rules changed."""
+    return connection.execute(
+        sa.text(
+            "INSERT INTO pending (step, kind, ref) SELECT DISTINCT 'funnel', 'person', person_id FROM members"
+        )
+    ).rowcount

@@ -178,8 +178,18 @@ def _take_back(buckets: Mapping[str, int], refund: Refund, sale: Sale) -> dict[s
 def keep_credits(sale: Sale, live: Live) -> Sale:
     """`sale` credited as its entry in force already is: a settled order's credits no longer move.
 
-    A settled sale whose amount was edited is shared in the proportions it had.
+    With the same gross amount it stays as it is booked, tax and shipping included, whatever the policy says
+    by now; a settled sale whose amount was edited is shared in the proportions it had.
     """
+    booked = dict(live.postings)
+    if live.currency == sale.currency and booked.get(accounts.revenue(sale.connector)) == -sale.gross:
+        return replace(
+            sale,
+            credits=[(account, amount) for account, amount in live.postings if _is_credit(account)],
+            tax=booked.get(accounts.tax(sale.connector), 0),
+            shipping=booked.get(accounts.shipping(sale.connector), 0),
+            policy_version=live.policy_version or sale.policy_version,
+        )
     held = [(account, amount) for account, amount in live.postings if _is_credit(account)]
     wanted = sum(amount for _, amount in sale.credits)
     if live.currency != sale.currency or not held or wanted <= 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -56,6 +56,7 @@ class Planned:
 
     drafts: list[tuple[Ref, rules.Draft]]
     generations: dict[tuple[str, str, str], int]
+    waiting: list[Ref] = field(default_factory=list)  # changed since they were attributed: booked after that
 
 
 def plan_orders(connection: Connection, refs: Sequence[Ref], policy: Policy, *, now: datetime) -> Planned:
@@ -63,22 +64,32 @@ def plan_orders(connection: Connection, refs: Sequence[Ref], policy: Policy, *, 
     if not refs:
         return Planned([], {})
     subjects = {ref: (ref[0], f"order:{ref[1]}") for ref in refs}
-    live, generations = store.read_live(connection, list(subjects.values()))
+    booked = store.read_booked(connection, list(subjects.values()))
     orders = store.read_orders(connection, refs)
     refunds = store.read_refunds(connection, refs)
     credits = store.read_credits(connection, refs)
     versions = store.read_attributions(connection, refs)
     drafts: list[tuple[Ref, rules.Draft]] = []
+    waiting: list[Ref] = []
     for ref in sorted(refs, key=lambda r: (_when(orders.get(r)), r)):
-        order, in_force = orders.get(ref), live.get(subjects[ref], [])
+        order, in_force = orders.get(ref), booked.live.get(subjects[ref], [])
         sale = _sale(order, credits.get(ref, []), versions.get(ref), policy)
+        if sale is not None and not _is_shared_out(sale):
+            waiting.append(ref)
+            continue
         if sale is not None:
-            sale = _settled(sale, in_force, policy, now)
+            sale = _settled(sale, booked.last_sales.get(subjects[ref]), policy, now)
         given_back = [_refund(row, sale) for row in refunds.get(ref, [])] if sale else []
         wanted = rules.desired(sale, given_back)
         missing = rules.corrections(in_force, wanted, why_gone=_why_gone(order))
         drafts += [(subjects[ref], draft) for draft in missing]
-    return Planned(drafts, generations)
+    return Planned(drafts, booked.generations, waiting)
+
+
+def _is_shared_out(sale: rules.Sale) -> bool:
+    """Whether the credits are those of the amount that the order has now. If it was edited since, its
+    attribution is pending, and names it for booking again."""
+    return sum(amount for _, amount in sale.credits) == sale.gross - sale.tax - sale.shipping
 
 
 def _when(order: Any) -> float:
@@ -117,9 +128,9 @@ def _shipping(order: Any, policy: Policy) -> int:
     return int(order.shipping_minor + tax)
 
 
-def _settled(sale: rules.Sale, in_force: Sequence[rules.Live], policy: Policy, now: datetime) -> rules.Sale:
-    """A settled order keeps the credits it has: later evidence no longer moves them."""
-    entry = next((e for e in in_force if e.part == "sale"), None)
+def _settled(sale: rules.Sale, entry: rules.Live | None, policy: Policy, now: datetime) -> rules.Sale:
+    """A settled order keeps the credits of its latest sale, also when it was cancelled in between: later
+    evidence no longer moves them."""
     if entry is None or policy.settle_after_days is None:
         return sale
     settles = max(sale.happened_at, entry.first_booked_at) + timedelta(days=policy.settle_after_days)
@@ -147,7 +158,7 @@ def plan_spend(connection: Connection, refs: Sequence[Ref], *, zone: ZoneInfo) -
     if not refs:
         return Planned([], {})
     subjects = {ref: (ref[0], f"spend:{ref[1]}") for ref in refs}
-    live, generations = store.read_live(connection, list(subjects.values()))
+    booked = store.read_booked(connection, list(subjects.values()))
     rows = store.read_spend(connection, refs)
     drafts: list[tuple[Ref, rules.Draft]] = []
     for ref in sorted(refs):
@@ -165,6 +176,8 @@ def plan_spend(connection: Connection, refs: Sequence[Ref], *, zone: ZoneInfo) -
             if row is not None
             else []
         )
-        missing = rules.corrections(live.get(subjects[ref], []), wanted, why_gone="the platform withdrew it")
+        missing = rules.corrections(
+            booked.live.get(subjects[ref], []), wanted, why_gone="the platform withdrew it"
+        )
         drafts += [(subjects[ref], draft) for draft in missing]
-    return Planned(drafts, generations)
+    return Planned(drafts, booked.generations)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -48,32 +49,41 @@ _LIVE = sa.text(
 )
 
 
-def read_live(
-    connection: Connection, subjects: Sequence[Ref]
-) -> tuple[dict[Ref, list[rules.Live]], dict[tuple[str, str, str], int]]:
-    """What is in force for each subject (connector, ``order:ID`` or ``spend:ID``), oldest first, and how many
-    entries each of its parts has had so far."""
-    live: dict[Ref, list[rules.Live]] = {}
-    generations: dict[tuple[str, str, str], int] = {}
+@dataclass(frozen=True, slots=True)
+class Booked:
+    """What the journal has of some subjects (connector, ``order:ID`` or ``spend:ID``).
+
+    `live` is what is in force, oldest first; `generations` how many entries each part has had so far;
+    `last_sales` the latest sale of an order, in force or not.
+    """
+
+    live: dict[Ref, list[rules.Live]]
+    generations: dict[tuple[str, str, str], int]
+    last_sales: dict[Ref, rules.Live]
+
+
+def read_booked(connection: Connection, subjects: Sequence[Ref]) -> Booked:
+    found = Booked({}, {}, {})
     rows = connection.execute(
         _LIVE, {"connectors": [s[0] for s in subjects], "subjects": [s[1] for s in subjects]}
     )
     for row in rows:
-        generations[(row.connector, row.subject, row.part)] = row.generations
+        found.generations[(row.connector, row.subject, row.part)] = row.generations
+        entry = rules.Live(
+            id=row.id,
+            kind=row.kind,
+            part=row.part,
+            currency=row.currency,
+            happened_at=row.happened_at,
+            postings=tuple(zip(row.accounts, row.amounts, strict=True)),
+            policy_version=row.policy_version,
+            first_booked_at=row.first_booked_at,
+        )
         if row.live:
-            live.setdefault((row.connector, row.subject), []).append(
-                rules.Live(
-                    id=row.id,
-                    kind=row.kind,
-                    part=row.part,
-                    currency=row.currency,
-                    happened_at=row.happened_at,
-                    postings=tuple(zip(row.accounts, row.amounts, strict=True)),
-                    policy_version=row.policy_version,
-                    first_booked_at=row.first_booked_at,
-                )
-            )
-    return live, generations
+            found.live.setdefault((row.connector, row.subject), []).append(entry)
+        if row.part == "sale":
+            found.last_sales[(row.connector, row.subject)] = entry
+    return found
 
 
 def read_credits(connection: Connection, refs: Sequence[Ref]) -> dict[Ref, list[tuple[str, int]]]:

@@ -148,6 +148,10 @@ def _complete(connection: Connection, policy: Policy, *, now: datetime) -> Check
     for refs in _refs(connection, "order"):
         count += len(refs)
         planned = step.plan_orders(connection, refs, policy, now=now)
+        if planned.waiting:
+            connector, order_id = planned.waiting[0]
+            wrong = f"{connector} order:{order_id} was changed by the shop and is not booked again yet"
+            return Check("orders booked", count, wrong, "Run `leadledger sync`, which books what is missing.")
         if planned.drafts:
             (connector, subject), draft = planned.drafts[0]
             wrong = f"{connector} {subject} lacks an entry: {draft.kind} of {draft.part} ({draft.reason})"

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from sync.match import rules
 from sync.store import db
-from sync.store.tables import CANONICAL, ignored_keys, members, person_events, sightings
+from sync.store.tables import CANONICAL, ignored_keys, members, pending, person_events, sightings
 
 IDENTITY_COLUMNS = ("email", "phone", "customer_id", "crm_id", "click_ids", "emails", "aliases")
 
@@ -274,3 +274,16 @@ def note_refunded_orders(connection: Connection, refunds: Sequence[tuple[str, st
     connection.execute(
         _NOTE_REFUNDED, {"connectors": [r[0] for r in refunds], "ids": [r[1] for r in refunds]}
     )
+
+
+def note_everything(connection: Connection) -> int:
+    """Name every record that has identity keys for the match: the rules of identity changed."""
+    found = 0
+    for kind in rules.KINDS:
+        table = CANONICAL[kind]
+        statement = sa.insert(pending).from_select(
+            ["step", "kind", "connector", "ref"],
+            sa.select(sa.literal("match"), sa.literal(kind), table.c.connector, table.c.external_id),
+        )
+        found += connection.execute(statement).rowcount
+    return found

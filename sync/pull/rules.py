@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from connectors.contract import Cursor, RawRecord, Stream, Window
+from mappings.canonical import Record
 
 Verdict = Literal["new", "changed", "unchanged", "older"]
 
@@ -41,10 +42,47 @@ def seal(raw: RawRecord) -> Sealed:
     return Sealed(raw, sha256, hashlib.sha256(sha256 + context).digest())
 
 
+ID_BYTES_MAX = 512  # an index of the database takes 2,700 bytes, of several such columns together
+NAME_MAX = 200  # characters of what becomes a campaign's name
+_IDS = ("external_id", "order_id", "campaign_id", "customer_id", "crm_id", "owner_id")
+_NAMES = ("campaign_name", "utm_source", "utm_medium", "utm_campaign", "utm_id", "utm_content", "utm_term")
+
+
+def usable(record: RawRecord) -> RawRecord:
+    """`record` with an id that the database can hold; one that it cannot makes the record a broken one, which
+    ends in quarantine under a hash of its id."""
+    if "\x00" not in record.external_id and len(record.external_id.encode()) <= ID_BYTES_MAX:
+        return record
+    digest = hashlib.sha256(record.external_id.encode("utf-8", "surrogatepass")).hexdigest()
+    broken = {"broken": f"its id holds a NUL or is longer than {ID_BYTES_MAX} bytes"}
+    return RawRecord(f"sha256:{digest}", record.body, record.version, broken, record.deleted)
+
+
+def too_long(record: Record) -> str | None:
+    """The field of a canonical record whose id is longer than the database can look up, or None."""
+    for name in _IDS:
+        value = getattr(record, name, None)
+        if value is not None and len(value.encode()) > ID_BYTES_MAX:
+            return name
+    return None
+
+
+def bounded(record: Record) -> Record:
+    """`record` with names of campaigns cut to a bound; what is cut ends in a hash of the whole, so that two
+    long names stay two. Visitors write utm parameters as they like."""
+    cut = {
+        name: f"{value[:NAME_MAX]}~{hashlib.sha256(value.encode()).hexdigest()[:16]}"
+        for name in _NAMES
+        if (value := getattr(record, name, None)) is not None and len(value) > NAME_MAX
+    }
+    return msgspec.structs.replace(record, **cut) if cut else record
+
+
 def latest(records: Iterable[RawRecord]) -> list[Sealed]:
     """One record for each external id: the newest version, and of equals the one that came last."""
     kept: dict[str, RawRecord] = {}
-    for record in records:
+    for raw in records:
+        record = usable(raw)
         known = kept.get(record.external_id)
         if known is None or not is_older(record.version, known.version):
             kept[record.external_id] = record

@@ -198,8 +198,13 @@ def _map(connection: Connection, run: runs.Run, plan: Plan, stream: str, bodies:
             words = tuple(str(p) for p in result.problems)
             problems.append(store.Problem(item.external_id, item.evidence_id, first.field, str(first), words))
             continue
+        long = next((f for _, record, _ in result.records if (f := rules.too_long(record))), None)
+        if long is not None:
+            reason = f"{long} is longer than {rules.ID_BYTES_MAX} bytes, which no id is"
+            problems.append(store.Problem(item.external_id, item.evidence_id, long, reason, (reason,)))
+            continue
         mapped.extend(
-            canonical.Mapped(kind, record, stream, item.external_id, item.evidence_id, keep)
+            canonical.Mapped(kind, rules.bounded(record), stream, item.external_id, item.evidence_id, keep)
             for kind, record, keep in result.records
         )
     # What is set aside keeps the canonical records of its last good version: a bad edit never unbooks a sale.

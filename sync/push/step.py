@@ -42,31 +42,42 @@ def prepare_batch(connection: Connection, push_rules: Sequence[rules.PushRule], 
     persons = [row.ref for row in taken]
     rows = store.read_standings(connection, persons, currency=currency)
     names = campaigns.lookup(known_campaigns(connection)).names
-    for rule in push_rules:
-        _want(connection, rule, rows, names, currency)
+    for destination in dict.fromkeys(rule.destination for rule in push_rules):
+        group = [rule for rule in push_rules if rule.destination == destination]
+        _want(connection, destination, group, rows, names, currency)
     return len(taken)
 
 
 def _want(
     connection: Connection,
-    rule: rules.PushRule,
+    destination: str,
+    group: Sequence[rules.PushRule],
     rows: Sequence[Any],
     names: Any,
     currency: str,
 ) -> None:
-    concerned = [r for r in rows if r.stage in rule.stages and r.email]
-    wanted = {r.person_id: (r.email, rules.desired(_standing(r, names, currency), rule)) for r in concerned}
+    """Store what `destination` should hold of these persons by all the rules that write to it together."""
+    stages = frozenset[str]().union(*(rule.stages for rule in group))
+    concerned = [r for r in rows if r.stage in stages and r.email]
+    wanted: dict[str, tuple[str, dict[str, str]]] = {}
+    for row in concerned:
+        standing = _standing(row, names, currency)
+        fields: dict[str, str] = {}
+        for rule in group:
+            if row.stage in rule.stages:
+                fields |= rules.desired(standing, rule)
+        wanted[row.person_id] = (row.email, fields)
     left = [r.person_id for r in rows if r.person_id not in wanted]
-    store.supersede(connection, rule.destination, left, "the person is no longer among those to push")
+    store.supersede(connection, destination, left, "the person is no longer among those to push")
     known: dict[str, tuple[str | None, dict[str, str]]] = {
         person: (remote_id, {})
-        for person, remote_id in store.remote_ids(connection, rule.destination, list(wanted)).items()
+        for person, remote_id in store.remote_ids(connection, destination, list(wanted)).items()
     }
-    inherited = store.take_over(connection, rule.destination, {p: e for p, (e, _) in wanted.items()})
+    inherited = store.take_over(connection, destination, {p: e for p, (e, _) in wanted.items()})
     for person, (remote_id, accepted) in inherited.items():
         known[person] = (remote_id or known.get(person, (None, {}))[0], accepted)
     barred = {r.person_id: f"its e-mail address {r.shared}" for r in concerned if r.shared}
-    store.write_desired(connection, rule.destination, wanted, known=known, barred=barred)
+    store.write_desired(connection, destination, wanted, known=known, barred=barred)
 
 
 def _standing(row: Any, names: Any, currency: str) -> rules.Standing:

@@ -27,7 +27,7 @@ _STANDINGS = sa.text(
          WHERE EXISTS (SELECT FROM journeys j WHERE j.person_id = w.person_id)
             OR EXISTS (SELECT FROM outbox o WHERE o.person_id = w.person_id)
     ), addresses AS (
-        SELECT m.person_id, a.email, a.rank, a.at
+        SELECT m.person_id, m.kind, m.connector, m.external_id, a.email, a.rank, a.at
           FROM members m JOIN wanted USING (person_id)
           JOIN LATERAL (
                SELECT email, 0 AS rank, occurred_at AS at FROM leads l
@@ -40,7 +40,7 @@ _STANDINGS = sa.text(
                 WHERE m.kind = 'order' AND (o.connector, o.external_id) = (m.connector, m.external_id)
           ) a ON a.email IS NOT NULL
     ), first_address AS (
-        SELECT DISTINCT ON (person_id) person_id, email
+        SELECT DISTINCT ON (person_id) person_id, kind, connector, external_id, email
           FROM addresses ORDER BY person_id, rank, at NULLS LAST, email
     ), sold AS (
         SELECT a.person_id, sum(p.amount_minor) AS revenue_minor,
@@ -54,7 +54,9 @@ _STANDINGS = sa.text(
     )
     SELECT w.person_id, j.stage, j.campaign, j.lead_at, j.mql_at, j.sql_at, j.won_at, j.rejected_reason,
            f.email, coalesce(s.revenue_minor, 0) AS revenue_minor, coalesce(s.orders, 0) AS orders,
-           (SELECT i.why FROM ignored_keys i WHERE i.key_kind = 'email' AND i.key_value = f.email) AS shared
+           (SELECT i.why FROM sightings s JOIN ignored_keys i USING (key_kind, key_value)
+             WHERE (s.kind, s.connector, s.external_id) = (f.kind, f.connector, f.external_id)
+               AND s.key_kind = 'email' LIMIT 1) AS shared
       FROM wanted w
       LEFT JOIN journeys j USING (person_id)
       LEFT JOIN first_address f USING (person_id)
@@ -152,6 +154,13 @@ def write_desired(
                     outbox.c.email != insert.excluded.email,
                     outbox.c.status == "superseded",
                     sa.and_(outbox.c.remote_id.is_(None), insert.excluded.remote_id.is_not(None)),
+                    # Barred now and not before, or the other way round.
+                    sa.and_(outbox.c.status != "refused", insert.excluded.status == "refused"),
+                    sa.and_(
+                        outbox.c.status == "refused",
+                        outbox.c.tries == 0,
+                        insert.excluded.status == "pending",
+                    ),
                 ),
             )
         )

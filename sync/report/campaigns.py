@@ -56,6 +56,19 @@ _UNATTRIBUTED_ORDERS = sa.text(
     """
 )
 
+# Counted once, although a model may leave shares of one order under several reasons.
+_UNATTRIBUTED = sa.text(
+    """
+    SELECT count(DISTINCT (connector, subject)) FROM (
+        SELECT e.connector, e.subject
+          FROM entries e JOIN postings p ON p.entry_id = e.id
+         WHERE p.account LIKE 'Unattributed:%' AND e.currency = :currency
+           AND e.business_day >= :since_day AND e.business_day < :until_day
+         GROUP BY p.account, e.connector, e.subject HAVING sum(p.amount_minor) <> 0
+    ) held
+    """
+)
+
 _ORDERS = sa.text(
     """
     SELECT count(*) FROM (
@@ -168,7 +181,7 @@ def _unattributed(
     }
     return {
         "revenue_minor": sum(r["revenue_minor"] for r in reasons.values()),
-        "orders": sum(r["orders"] for r in reasons.values()),
+        "orders": connection.execute(_UNATTRIBUTED, bounds | {"currency": currency}).scalar_one(),
         "reasons": reasons,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +11,8 @@ from sqlalchemy.engine import Connection
 from sync.attribute import campaigns as naming
 from sync.funnel.store import known_campaigns
 from sync.ledger import accounts
+from sync.ledger.rules import Live
+from sync.ledger.store import read_booked
 from sync.store.tables import (
     CANONICAL,
     attributions,
@@ -62,6 +65,9 @@ def explain(connection: Connection, connector: str, order_id: str) -> dict[str, 
             attributions.c.connector == connector, attributions.c.order_id == order_id
         )
     ).first()
+    booked = read_booked(connection, [(connector, f"order:{order_id}")])
+    sale = next((e for entries_of in booked.live.values() for e in entries_of if e.part == "sale"), None)
+    version = sale.policy_version if sale else None
     return {
         "connector": connector,
         "order_id": order_id,
@@ -70,8 +76,8 @@ def explain(connection: Connection, connector: str, order_id: str) -> dict[str, 
         "person": attribution.person_id if attribution else None,
         "identity": _identity(connection, attribution.person_id) if attribution else None,
         "journey": _journey(connection, attribution.person_id) if attribution else [],
-        "policy": _policy(connection, attribution.policy_version) if attribution else None,
-        "credits": _credits(connection, connector, order_id),
+        "policy": _policy(connection, version) if version else None,
+        "credits": _credits(connection, connector, order_id, sale),
         "refunds": _refunds(connection, connector, order_id),
         "entries": _entries(connection, connector, order_id),
     }
@@ -103,27 +109,50 @@ def _policy(connection: Connection, version: int) -> dict[str, Any]:
     return {"version": version, "valid_from": row.valid_from.isoformat(), **row.body}
 
 
-def _credits(connection: Connection, connector: str, order_id: str) -> list[dict[str, Any]]:
+def _credits(
+    connection: Connection, connector: str, order_id: str, sale: Live | None
+) -> list[dict[str, Any]]:
+    """The credits as the journal has them, each with the touch that earned it.
+
+    A settled order keeps its credits whatever evidence came later: where they are no longer those of the
+    last attribution, no touch stands beside them.
+    """
+    if sale is None:
+        return []
     names = naming.lookup(known_campaigns(connection)).names
-    rows = connection.execute(
+    shares = connection.execute(
         sa.select(credits)
         .where(credits.c.connector == connector, credits.c.order_id == order_id)
         .order_by(credits.c.line)
-    )
-    found = []
-    for row in rows:
-        source, name = naming.display(row.campaign, names) if row.campaign else (None, None)
-        found.append(
-            {
-                "campaign": name,
-                "source": source,
-                "reason": row.reason,
-                "amount_minor": row.amount_minor,
-                "account": row.account,
-                "touch": _touch(connection, row.touch_connector, row.touch_id),
-            }
-        )
-    return found
+    ).all()
+    booked = {a: n for a, n in sale.postings if a.startswith(("Credit:", "Unattributed:"))}
+    attributed: dict[str, int] = {}
+    for row in shares:
+        attributed[row.account] = attributed.get(row.account, 0) + row.amount_minor
+    if {a: n for a, n in attributed.items() if n} == booked:
+        return [
+            _credit(
+                row.account, row.amount_minor, names, _touch(connection, row.touch_connector, row.touch_id)
+            )
+            for row in shares
+        ]
+    return [_credit(account, amount, names, None) for account, amount in booked.items()]
+
+
+def _credit(
+    account: str, amount: int, names: Mapping[str, str], touch: dict[str, Any] | None
+) -> dict[str, Any]:
+    key = accounts.campaign_key(account) if account.startswith("Credit:") else None
+    source, name = naming.display(key, names) if key else (None, None)
+    reason = None if key else accounts.unpart(account.partition(":")[2])
+    return {
+        "campaign": name,
+        "source": source,
+        "reason": reason,
+        "amount_minor": amount,
+        "account": account,
+        "touch": touch,
+    }
 
 
 def _touch(connection: Connection, connector: str | None, touch_id: str | None) -> dict[str, Any] | None:

@@ -12,14 +12,24 @@ from sync.store.tables import ignored_keys, outbox, quarantine, runs, schedules
 
 LATE = timedelta(minutes=2)
 
+# The last run of each kind of a connector, the worst of them first: a push that went well hides no failed pull.
 _LAST = sa.text(
     """
-    SELECT DISTINCT ON (connector) connector, id, kind, status, started_at, finished_at, counts, error, hint
-      FROM runs WHERE status <> 'queued' ORDER BY connector, id DESC
+    SELECT DISTINCT ON (connector) connector, kind, status, error, hint
+      FROM (SELECT DISTINCT ON (connector, sort) *
+              FROM (SELECT *, CASE kind WHEN 'push' THEN 'push' ELSE 'pull' END AS sort
+                      FROM runs WHERE status <> 'queued') sorted
+             ORDER BY connector, sort, id DESC) last
+     ORDER BY connector, array_position(ARRAY['running', 'failed', 'abandoned', 'partial', 'done'], status), id
     """
 )
 _SUCCESS = sa.text(
-    "SELECT connector, max(finished_at) AS at FROM runs WHERE status IN ('done', 'partial') GROUP BY 1"
+    """
+    SELECT connector, max(finished_at) AS at FROM runs
+     WHERE status IN ('done', 'partial') AND (kind <> 'push' OR connector NOT IN (
+               SELECT connector FROM runs WHERE kind IN ('pull', 'sync')))
+     GROUP BY 1
+    """
 )
 _FRESH = sa.text(
     "SELECT connector, max(started_at) AS at FROM runs"
@@ -119,6 +129,13 @@ def list_ignored_keys(connection: Connection) -> list[dict[str, Any]]:
         sa.select(ignored_keys).order_by(ignored_keys.c.key_kind, ignored_keys.c.key_value)
     )
     return [{"kind": r.key_kind, "value": r.key_value, "why": r.why} for r in rows]
+
+
+def has_runs(connection: Connection, connector: str) -> bool:
+    return (
+        connection.execute(sa.select(runs.c.id).where(runs.c.connector == connector).limit(1)).first()
+        is not None
+    )
 
 
 def list_pushes(connection: Connection, *, status: str | None) -> list[dict[str, Any]]:

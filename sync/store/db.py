@@ -36,6 +36,7 @@ def make_engine(url: str) -> Engine:
         pool_size=8,
         max_overflow=16,
         pool_pre_ping=True,
+        hide_parameters=True,  # they are personal data, and errors are stored and shown
         json_serializer=lambda value: _dumps(value).decode(),
         json_deserializer=msgspec.json.decode,
         connect_args={

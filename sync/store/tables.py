@@ -7,82 +7,12 @@ journal (`entries`, `postings`) cannot and is append-only by trigger.
 
 from __future__ import annotations
 
-import types
-from datetime import date, datetime
-from decimal import Decimal
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
-
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, JSONB
 
-from mappings.canonical import KINDS, Record
+from sync.store.canonical_tables import CANONICAL, ORIGIN, PLURALS, Time, metadata
 
-metadata = sa.MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-    }
-)
-
-Time = sa.DateTime(timezone=True)
-PLURALS = {
-    "lead": "leads",
-    "touch": "touches",
-    "campaign": "campaigns",
-    "spend": "spend",
-    "order": "orders",
-    "refund": "refunds",
-    "product": "products",
-    "contact": "contacts",
-    "stage_change": "stage_changes",
-    "owner": "owners",
-}
-_COLUMN_TYPES: dict[Any, Any] = {
-    str: sa.Text,
-    datetime: Time,
-    date: sa.Date,
-    int: sa.BigInteger,
-    Decimal: sa.Numeric,
-    bool: sa.Boolean,
-}
-ORIGIN = ("connector", "stream", "raw_id", "evidence_id")
-
-
-def _column(name: str, hint: Any, *, required: bool) -> sa.Column[Any]:
-    origin, args = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        inner = next(arg for arg in args if arg is not type(None))
-        return _column(name, inner, required=False)
-    if origin is Literal:
-        return sa.Column(name, sa.Text, nullable=not required)
-    if origin is tuple:
-        return sa.Column(name, ARRAY(sa.Text) if args[0] is str else JSONB, nullable=False)
-    return sa.Column(name, _COLUMN_TYPES[hint], nullable=not required)
-
-
-def _canonical(kind: str, record: type[Record]) -> sa.Table:
-    hints = get_type_hints(record)
-    columns = [_column(f.name, hints[f.name], required=True) for f in msgspec.structs.fields(record)]
-    return sa.Table(
-        PLURALS[kind],
-        metadata,
-        sa.Column("connector", sa.Text, nullable=False),
-        sa.Column("stream", sa.Text, nullable=False),
-        sa.Column("raw_id", sa.Text, nullable=False),
-        sa.Column("evidence_id", sa.BigInteger, nullable=False),
-        *columns,
-        sa.PrimaryKeyConstraint("connector", "external_id"),
-        sa.Index(None, "connector", "stream", "raw_id"),
-    )
-
-
-CANONICAL: dict[str, sa.Table] = {kind: _canonical(kind, record) for kind, record in KINDS.items()}
-sa.Index(None, CANONICAL["refund"].c.connector, CANONICAL["refund"].c.order_id)
-sa.Index(None, CANONICAL["order"].c.occurred_at)
+__all__ = ["CANONICAL", "ORIGIN", "PLURALS", "Time", "metadata"]
 
 runs = sa.Table(
     "runs",
@@ -277,6 +207,14 @@ journeys = sa.Table(  # one row a person in the funnel: where it stands and wher
     sa.Column("rejected_reason", sa.Text),
     sa.Column("lost_at", Time),
     sa.Column("recycled_at", Time),
+)
+
+applied_rules = sa.Table(  # by which rules of the config what is derived was derived
+    "applied_rules",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),  # identity | funnel | push
+    sa.Column("sha256", BYTEA, nullable=False),
+    sa.Column("applied_at", Time, nullable=False, server_default=sa.func.now()),
 )
 
 policies = sa.Table(
