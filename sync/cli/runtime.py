@@ -13,6 +13,7 @@ import typer
 
 from connectors.errors import ConnectorError
 from sync import logs, runs
+from sync.attribute.store import StaleConfig
 from sync.cli import output
 from sync.config import Config, ConfigError, load
 from sync.process import ProcessSettings
@@ -80,7 +81,7 @@ def failures() -> Iterator[None]:
     except ConnectorError as error:
         output.complain(logs.mask(str(error)))
         raise typer.Exit(Exit.failed) from None
-    except (EmbeddedError, TooNew) as error:
+    except (EmbeddedError, TooNew, StaleConfig) as error:
         output.complain(str(error))
         raise typer.Exit(Exit.failed) from None
     except (runs.Busy, runs.Fenced) as error:
