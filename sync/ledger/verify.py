@@ -18,7 +18,7 @@ from mappings.currencies import exponent
 from sync.attribute.rules import Policy
 from sync.attribute.step import is_sale
 from sync.ledger import rules, step, store
-from sync.store.tables import CANONICAL, evidence
+from sync.store.tables import CANONICAL, entries, evidence
 
 Say = Callable[[str], None]
 BATCH = 2_000
@@ -102,30 +102,41 @@ def _evidence(connection: Connection) -> Check:
 
 
 def _refs(connection: Connection, kind: str) -> Iterator[list[tuple[str, str]]]:
-    """All subjects of a kind, of the canonical table and of the journal, in batches."""
-    table = CANONICAL[kind]
-    prefix = f"{kind}:"
-    both = sa.union(
-        sa.select(table.c.connector, table.c.external_id.label("id")),
-        sa.select(
-            sa.column("connector", sa.Text),
-            sa.func.substr(sa.column("subject", sa.Text), len(prefix) + 1),
-        )
-        .select_from(sa.table("entries"))
-        .where(sa.column("subject", sa.Text).startswith(prefix, autoescape=True)),
-    ).subquery()
+    """All subjects of a kind, of the canonical table and of the journal, in batches; each side is paged by its
+    own key, so that the cost grows with the history and not with its square."""
+    table, prefix = CANONICAL[kind], f"{kind}:"
     after = ("", "")
     while True:
-        rows = connection.execute(
-            sa.select(both)
-            .where(sa.tuple_(both.c.connector, both.c.id) > sa.tuple_(*after))
-            .order_by(both.c.connector, both.c.id)
-            .limit(BATCH)
-        ).all()
-        if not rows:
+        held = _page(connection, table.c.connector, table.c.external_id, after)
+        booked = _page(
+            connection, entries.c.connector, entries.c.subject, (after[0], prefix + after[1]), prefix
+        )
+        # Beyond the end of a full page the other side may know subjects that this one has still to show.
+        ends = [page[-1] for page in (held, booked) if len(page) == BATCH]
+        refs = sorted(ref for ref in {*held, *booked} if not ends or ref <= min(ends))
+        if not refs:
             return
-        after = (rows[-1][0], rows[-1][1])
-        yield [(row[0], row[1]) for row in rows]
+        after = refs[-1]
+        yield refs
+
+
+def _page(
+    connection: Connection,
+    connector: sa.ColumnElement[str],
+    id_: sa.ColumnElement[str],
+    after: tuple[str, str],
+    prefix: str = "",
+) -> list[tuple[str, str]]:
+    """The next subjects after `after`, sorted as Python sorts text; ids without `prefix`."""
+    keys = (sa.collate(connector, "C"), sa.collate(id_, "C"))
+    rows = connection.execute(
+        sa.select(*keys)
+        .distinct()
+        .where(sa.tuple_(*keys) > sa.tuple_(*after), id_.startswith(prefix, autoescape=True))
+        .order_by(*keys)
+        .limit(BATCH)
+    )
+    return [(row[0], row[1].removeprefix(prefix)) for row in rows]
 
 
 _UNSHARED = sa.text(

@@ -41,9 +41,10 @@ class Plan:
     _fingerprints: dict[str, str] = field(default_factory=dict, repr=False)
 
     def fingerprint(self, stream: str) -> str:
-        """The mapping's, worked out once a stream."""
+        """Changes when the stream's records could map otherwise; worked out once a stream."""
         if stream not in self._fingerprints:
-            self._fingerprints[stream] = self.mapping.fingerprint(stream)
+            parts = (self.mapping.fingerprint(stream), self.phone_region or "", self.zone.key)
+            self._fingerprints[stream] = "|".join(parts)
         return self._fingerprints[stream]
 
 
@@ -63,7 +64,9 @@ def pull(engine: Engine, run: runs.Run, plan: Plan, *, now: datetime, say: Say) 
 def _live(engine: Engine, run: runs.Run, plan: Plan, stream: Stream, now: datetime, say: Say) -> None:
     with engine.connect() as connection:
         cursor, mapped_with = store.read_cursor(connection, plan.connector, stream.name)
-    if mapped_with not in (None, plan.fingerprint(stream.name)):
+        # Records that only a backfill brought have no mark of the mapping that made them.
+        unmarked = mapped_with is None and store.has_heads(connection, plan.connector, stream.name)
+    if unmarked or mapped_with not in (None, plan.fingerprint(stream.name)):
         remap(engine, run, plan, stream.name, say=say)
     window = rules.window(stream, cursor, start=plan.start, now=now)
     read(engine, run, plan, stream, window, live=True, say=say)

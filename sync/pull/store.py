@@ -92,6 +92,11 @@ def read_heads(
     return {r.external_id: rules.Head(bytes(r.digest), r.version, r.deleted) for r in rows}
 
 
+def has_heads(connection: Connection, connector: str, stream: str) -> bool:
+    found = sa.select(heads.c.external_id).where(heads.c.connector == connector, heads.c.stream == stream)
+    return connection.execute(found.limit(1)).first() is not None
+
+
 def keep_evidence(
     connection: Connection,
     *,
