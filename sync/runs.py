@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from threading import Event, Lock
 from typing import Any
 
@@ -239,11 +238,3 @@ def note_derivation(engine: Engine, error: Exception | None) -> None:
                 hint=AGAIN if error else None,
             )
         )
-
-
-def last_success(connection: Connection, connector: str) -> datetime | None:
-    return connection.execute(
-        sa.select(sa.func.max(runs.c.finished_at)).where(
-            runs.c.connector == connector, runs.c.status.in_(["done", "partial"])
-        )
-    ).scalar()

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from connectors.contract import Outcome, Upsert
 from sync.push import rules
 from sync.store import db
-from sync.store.tables import deliveries, journeys, outbox
+from sync.store.tables import deliveries, outbox
 
 
 def _texts(values: Iterable[str]) -> sa.ColumnElement[Any]:
@@ -298,7 +298,3 @@ def note_everybody(connection: Connection) -> int:
     return connection.execute(
         sa.text("INSERT INTO pending (step, kind, ref) SELECT 'push', 'person', person_id FROM journeys")
     ).rowcount
-
-
-def count_journeys(connection: Connection) -> int:
-    return connection.execute(sa.select(sa.func.count()).select_from(journeys)).scalar_one()
