@@ -235,8 +235,12 @@ class Destination(Protocol):
 
     batch_size: int
 
+    def preparation(self, fields: Sequence[str]) -> list[Request]:
+        """The calls that `prepare` would make now: none where all is there. May read, writes nothing."""
+        ...
+
     def prepare(self, fields: Sequence[str]) -> None:
-        """Make what must exist before the first write (own properties); repeating it does nothing."""
+        """Make what must exist before `fields` can be written (own properties), and is not there yet."""
         ...
 
     def plan(self, batch: Sequence[Upsert]) -> list[Request]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 
 from sync import rulebook
 from sync.attribute import step as attribution
@@ -36,15 +36,15 @@ BOOKED = ("entries", "postings")
 
 
 def derive(
-    engine: Engine, rules: rulebook.Rulebook, *, say: Say, now: datetime | None = None
+    database: db.Database, rules: rulebook.Rulebook, *, say: Say, now: datetime | None = None
 ) -> dict[str, int]:
     """Bring persons, stages, credits and the journal up to date; returns by step how much it took."""
     now = now or datetime.now(UTC)
-    with engine.begin() as connection:
+    with database.begin() as connection:
         version = attribution_store.put_in_force(
             connection, rules.policy_body, now=now, config_read_at=rules.read_at
         )
-    _note_what_rules_decide(engine, rules)
+    _note_what_rules_decide(database, rules)
     policy = rules.policy(version)
     steps = (
         Step("matching", lambda c: matching.match(c, rules.identity), MATCHED),
@@ -52,20 +52,20 @@ def derive(
         Step("attributing", lambda c: attribution.attribute(c, policy), ATTRIBUTED),
         Step("booking", lambda c: ledger.book(c, policy, zone=rules.zone, now=now), BOOKED),
     )
-    with engine.begin() as connection:
+    with database.begin() as connection:
         if db.has_at_least(connection, "pending", db.MANY):
             db.analyze(connection, CANONICAL_NAMES)
     done: dict[str, int] = {}
     for step in steps:
         total = 0
-        while took := _batch(engine, step):
+        while took := _batch(database, step):
             total += took
             say(f"{step.name}: {total:,}")
         done[step.name] = total
     return done
 
 
-def _note_what_rules_decide(engine: Engine, rules: rulebook.Rulebook) -> None:
+def _note_what_rules_decide(database: db.Database, rules: rulebook.Rulebook) -> None:
     """Name for its step all that identity, funnel or push rules decide, where they changed in the config."""
     note = {
         "identity": match_store.note_everything,
@@ -73,7 +73,7 @@ def _note_what_rules_decide(engine: Engine, rules: rulebook.Rulebook) -> None:
         "push": push_store.note_everybody,
     }
     for name, body in rules.bodies.items():
-        with engine.begin() as connection:
+        with database.begin() as connection:
             db.lock_transaction(connection, "pipeline")
             if applied.changed(connection, name, body):
                 note[name](connection)
@@ -88,8 +88,8 @@ class Step:
     writes: tuple[str, ...]
 
 
-def _batch(engine: Engine, step: Step) -> int:
-    with engine.begin() as connection:
+def _batch(database: db.Database, step: Step) -> int:
+    with database.begin() as connection:
         db.lock_transaction(connection, "pipeline")
         took = step.take(connection)
         if took >= db.MANY:

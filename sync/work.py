@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import structlog
 
+from connectors.contract import Request
 from sync import pipeline, runs
 from sync.pull import backfill as backfills
 from sync.pull import step as pulling
+from sync.push import rules as push_rules
 from sync.push import step as pushing
+from sync.push import store as push_store
+from sync.store import db
 from sync.workspace import Workspace
 
 log = structlog.get_logger()
@@ -49,16 +54,42 @@ def pull(workspace: Workspace, name: str, *, queued_id: int | None = None) -> ru
 def derive(workspace: Workspace) -> dict[str, int]:
     """Bring persons, stages, credits, journal and outbox up to date with what was pulled."""
     try:
-        steps = pipeline.derive(workspace.engine, workspace.rules, say=workspace.say)
-        steps["preparing"] = pushing.prepare(
-            workspace.engine, workspace.rules.push, currency=workspace.rules.currency
-        )
+        steps = _derive(workspace, workspace.engine)
     except Exception as error:
         runs.note_derivation(workspace.engine, error)
         raise
     runs.note_derivation(workspace.engine, None)
     log.info("derived", **steps)
     return steps
+
+
+def _derive(workspace: Workspace, database: db.Database) -> dict[str, int]:
+    steps = pipeline.derive(database, workspace.rules, say=workspace.say)
+    steps["preparing"] = pushing.prepare(database, workspace.rules.push, currency=workspace.rules.currency)
+    return steps
+
+
+def preview(
+    workspace: Workspace, names: Sequence[str], *, refused: bool = False
+) -> list[tuple[str, Request]]:
+    """The calls that `derive` and then `push` would make, each with its destination's name; nothing stays of it."""
+    planned: list[tuple[str, Request]] = []
+    with ExitStack() as stack:
+        destinations = {n: stack.enter_context(workspace.connected(n)).destination() for n in names}
+        with db.rehearsal(workspace.engine) as database:
+            _derive(workspace, database)
+            with database.begin() as connection:
+                if refused:
+                    for name in names:
+                        push_store.retry_refused(connection, name)
+                batches = {
+                    name: pushing.waiting(connection, name, batch_size=destination.batch_size)
+                    for name, destination in destinations.items()
+                }
+        for name, destination in destinations.items():
+            fields = push_rules.written(workspace.rules.push, name)
+            planned += [(name, r) for r in pushing.preview(batches[name], destination, fields=fields)]
+    return planned
 
 
 def push(workspace: Workspace, name: str, *, queued_id: int | None = None) -> runs.Run:
@@ -69,7 +100,14 @@ def push(workspace: Workspace, name: str, *, queued_id: int | None = None) -> ru
         ) as run,
         workspace.connected(name) as connected,
     ):
-        pushing.send(workspace.engine, run, name, connected.destination(), say=workspace.say)
+        pushing.send(
+            workspace.engine,
+            run,
+            name,
+            connected.destination(),
+            fields=push_rules.written(workspace.rules.push, name),
+            say=workspace.say,
+        )
     log.info("pushed", connector=name, status=run.status, counts=run.counts)
     return run
 

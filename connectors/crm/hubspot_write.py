@@ -19,6 +19,8 @@ from connectors.errors import ConnectorError
 from connectors.http import Answer
 
 GROUP = "leadledger"
+GROUPS = f"{api.PROPERTIES}/groups"
+PROPERTIES_MADE = f"{api.PROPERTIES}/batch/create"
 OWN_PREFIX = "leadledger_"
 NUMBERS = frozenset({"leadledger_revenue", "leadledger_orders"})
 PROPERTIES_BATCH = 100
@@ -37,19 +39,38 @@ class HubSpotContacts:
         self._options = options
         self._http = context.http(api.settings(options, writing=True))
 
-    def prepare(self, fields: Sequence[str]) -> None:
-        """Make the property group and our own properties; those that exist stay as they are.
+    def preparation(self, fields: Sequence[str]) -> list[Request]:
+        """The calls that make what is missing of our property group and our own properties. Reads both lists."""
+        own = {name for name in fields if name.startswith(OWN_PREFIX)}
+        missing = sorted(own - self._names(api.PROPERTIES)) if own else []
+        if not missing:
+            return []
+        requests = [
+            Request("POST", PROPERTIES_MADE, {"inputs": [_definition(name) for name in some]}, ())
+            for some in (
+                missing[at : at + PROPERTIES_BATCH] for at in range(0, len(missing), PROPERTIES_BATCH)
+            )
+        ]
+        if GROUP not in self._names(GROUPS):
+            requests.insert(0, Request("POST", GROUPS, {"name": GROUP, "label": "leadledger"}, ()))
+        return requests
 
-        Raises `ConnectorError` when a property cannot be made.
+    def prepare(self, fields: Sequence[str]) -> None:
+        """Make what is missing of our property group and our own properties.
+
+        Raises `ConnectorError` when one cannot be made; one that another process made meanwhile will do.
         """
-        own = sorted({name for name in fields if name.startswith(OWN_PREFIX)})
-        if not own:
-            return
-        group = self._http.post(f"{api.PROPERTIES}/groups", {"name": GROUP, "label": "leadledger"})
-        if group.status >= 400 and not _exists(group.status, api.error_body(group)):
-            raise _cannot(f"the property group {GROUP}", group)
-        for start in range(0, len(own), PROPERTIES_BATCH):
-            self._make(own[start : start + PROPERTIES_BATCH])
+        for request in self.preparation(fields):
+            body = dict(request.body or {})
+            if request.path == PROPERTIES_MADE:
+                self._make(body["inputs"])
+                continue
+            answer = self._http.post(request.path, body)
+            if answer.status >= 400 and not _exists(answer.status, api.error_body(answer)):
+                raise _cannot(f"the property group {GROUP}", answer)
+
+    def _names(self, path: str) -> set[str]:
+        return {str(one.get("name")) for one in self._http.get(path).decode(dict).get("results") or ()}
 
     def plan(self, batch: Sequence[Upsert]) -> list[Request]:
         """The calls that `write` would make for this batch. Does no I/O."""
@@ -105,9 +126,7 @@ class HubSpotContacts:
             api.tried(
                 "scope crm.objects.contacts.write", self._http, f"{api.CONTACTS}/batch/update", nothing
             ),
-            api.tried(
-                "scope crm.schemas.contacts.write", self._http, f"{api.PROPERTIES}/batch/create", nothing
-            ),
+            api.tried("scope crm.schemas.contacts.write", self._http, PROPERTIES_MADE, nothing),
         ]
 
     def _outcomes(self, call: plans.Call, answer: Answer) -> dict[str, Outcome]:
@@ -134,19 +153,17 @@ class HubSpotContacts:
             for remote_id, item in doubtful.items()
         }
 
-    def _make(self, names: Sequence[str]) -> None:
-        answer = self._http.post(
-            f"{api.PROPERTIES}/batch/create", {"inputs": [_definition(name) for name in names]}
-        )
+    def _make(self, definitions: Sequence[dict[str, Any]]) -> None:
+        answer = self._http.post(PROPERTIES_MADE, {"inputs": list(definitions)})
         if answer.status in DONE:
             for error in answer.decode(dict).get("errors") or ():
                 if not _exists(0, error):
                     raise _cannot("own properties", answer, error)
-        elif len(names) > 1:
-            for name in names:
-                self._make([name])
+        elif len(definitions) > 1:
+            for definition in definitions:
+                self._make([definition])
         elif not _exists(answer.status, api.error_body(answer)):
-            raise _cannot(f"the property {names[0]}", answer)
+            raise _cannot(f"the property {definitions[0]['name']}", answer)
 
 
 def _is_open(outcome: Outcome | None) -> bool:

@@ -7,14 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from connectors.contract import Request
 from mappings.spec import nearest
 from sync import logs, runs, schedule, work
 from sync.cli import output
 from sync.cli.runtime import ConfigOption, Exit, FormatOption, known_connectors, opened, wrong
 from sync.pull import backfill as backfills
 from sync.pull import rules
-from sync.push import step as pushing
 from sync.push import store as push_store
 from sync.workspace import Workspace, chosen_streams
 
@@ -136,15 +134,14 @@ def push(
         names = [n for n in known_connectors(workspace, destinations) if n in work.destinations(workspace)]
         if destinations and not names:
             raise wrong(f"No push rule writes to {', '.join(destinations)}.")
-        if not dry_run:
-            work.derive(workspace)
-        if refused and not dry_run:
+        if dry_run:
+            _preview(workspace, names, form, refused=refused)
+            return
+        work.derive(workspace)
+        if refused:
             with workspace.engine.begin() as connection:
                 for name in names:
                     push_store.retry_refused(connection, name)
-        if dry_run:
-            _preview(workspace, names, form)
-            return
         done, busy = [], []
         for name in names:
             try:
@@ -155,11 +152,7 @@ def push(
     raise typer.Exit(exit_code(done, busy))
 
 
-def _preview(workspace: Workspace, names: list[str], form: output.Format) -> None:
-    planned: list[tuple[str, Request]] = []
-    for name in names:
-        with workspace.engine.connect() as connection, workspace.connected(name) as connected:
-            planned += [(name, r) for r in pushing.preview(connection, name, connected.destination())]
+def _preview(workspace: Workspace, names: list[str], form: output.Format, *, refused: bool) -> None:
     rows = [
         {
             "destination": name,
@@ -168,7 +161,7 @@ def _preview(workspace: Workspace, names: list[str], form: output.Format) -> Non
             "records": len(request.keys),
             "body": request.body,
         }
-        for name, request in planned
+        for name, request in work.preview(workspace, names, refused=refused)
     ]
     if form is output.Format.json:
         output.print_json(rows)

@@ -6,7 +6,7 @@ destination holds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -31,6 +31,11 @@ class PushRule:
     destination: str
     stages: frozenset[str]
     fields: tuple[FieldRule, ...]
+
+
+def written(rules: Iterable[PushRule], destination: str) -> list[str]:
+    """Every field that the rules may write to `destination`."""
+    return sorted({field.field for rule in rules if rule.destination == destination for field in rule.fields})
 
 
 @dataclass(frozen=True, slots=True)

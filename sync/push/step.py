@@ -23,11 +23,11 @@ BATCH = 5_000
 Say = Callable[[str], None]
 
 
-def prepare(engine: Engine, push_rules: Sequence[rules.PushRule], *, currency: str) -> int:
+def prepare(database: db.Database, push_rules: Sequence[rules.PushRule], *, currency: str) -> int:
     """Bring the outbox up to date with where people stand; returns how many persons it took."""
     total = 0
     while True:
-        with engine.begin() as connection:
+        with database.begin() as connection:
             db.lock_transaction(connection, "pipeline")
             took = prepare_batch(connection, push_rules, currency=currency)
         if not took:
@@ -117,8 +117,18 @@ def place(batch: Sequence[Upsert]) -> tuple[bool, str]:
     return batch[-1].remote_id is None, batch[-1].key
 
 
-def send(engine: Engine, run: runs.Run, name: str, destination: Destination, *, say: Say) -> None:
+def send(
+    engine: Engine,
+    run: runs.Run,
+    name: str,
+    destination: Destination,
+    *,
+    fields: Sequence[str],
+    say: Say,
+) -> None:
     """Send what is pending for the destination `name`, batch by batch, and record every item's outcome.
+
+    `fields` are all that the push rules may write there.
 
     Killed between sending and recording, the batch is sent again: the same state, so nothing changes there.
     """
@@ -133,7 +143,7 @@ def send(engine: Engine, run: runs.Run, name: str, destination: Destination, *, 
         sent_at = datetime.now(UTC)
         try:
             if not prepared:
-                destination.prepare(sorted({field for item in batch for field in item.fields}))
+                destination.prepare(fields)
                 prepared = True
             outcomes = {outcome.key: outcome for outcome in destination.write(batch)}
         except ConnectorError as error:
@@ -161,11 +171,23 @@ def send(engine: Engine, run: runs.Run, name: str, destination: Destination, *, 
         say(f"{name}: {done:,} pushed")
 
 
-def preview(connection: Connection, name: str, destination: Destination) -> list[Request]:
-    """The calls that `send` would make now, exactly."""
+def waiting(connection: Connection, name: str, *, batch_size: int) -> list[list[Upsert]]:
+    """The batches that `send` would send now."""
     after = START
-    requests: list[Request] = []
-    while batch := to_send(connection, name, after=after, limit=destination.batch_size):
-        requests += destination.plan(batch)
+    batches: list[list[Upsert]] = []
+    while batch := to_send(connection, name, after=after, limit=batch_size):
+        batches.append(batch)
         after = place(batch)
-    return requests
+    return batches
+
+
+def preview(
+    batches: Sequence[Sequence[Upsert]], destination: Destination, *, fields: Sequence[str]
+) -> list[Request]:
+    """The calls that `send` would make for these batches, exactly. Reads the destination, writes nothing."""
+    if not batches:
+        return []
+    return [
+        *destination.preparation(fields),
+        *(call for batch in batches for call in destination.plan(batch)),
+    ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import sqlalchemy as sa
@@ -47,6 +47,41 @@ def make_engine(url: str) -> Engine:
             "options": "-c timezone=UTC -c application_name=leadledger",
         },
     )
+
+
+class Database(Protocol):
+    """What a step needs of an engine: transactions one after another."""
+
+    def begin(self) -> AbstractContextManager[Connection]: ...
+
+    def connect(self) -> AbstractContextManager[Connection]: ...
+
+
+class _Rehearsed:
+    """A `Database` whose transactions are parts of one that never commits."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        with self._connection.begin_nested():
+            yield self._connection
+
+    connect = begin
+
+
+@contextmanager
+def rehearsal(engine: Engine) -> Iterator[Database]:
+    """Run steps and see what they would do: all that they write is gone at the end of the block.
+
+    The locks they take are held until then.
+    """
+    with engine.connect() as connection, connection.begin() as transaction:
+        try:
+            yield _Rehearsed(connection)
+        finally:
+            transaction.rollback()
 
 
 def copy_rows(

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import sqlalchemy as sa
+
+from connectors.http import Http
 from connectors.sandbox import marketing_documents as marketing
+from sync import work
 
 ORDER = ("lead", "marketingqualifiedlead", "salesqualifiedlead", "opportunity", "customer", "evangelist")
 NOBODY = "no.campaign@example.com"
@@ -71,26 +74,49 @@ def counts_of(summary: Any) -> dict[str, int]:
 # the dry run
 
 
-def test_a_dry_run_prints_exactly_what_the_crm_then_receives(fresh: Any) -> None:
-    fresh.sync(pushes=False)
+def test_a_dry_run_prints_exactly_the_calls_that_the_push_then_makes(fresh: Any, monkeypatch: Any) -> None:
+    with fresh.opened() as workspace:  # pulled, and nothing of it booked yet
+        for name in ("meta", "newsletter", "shop", "web", "crm"):
+            work.pull(workspace, name)
+    untouched = fresh.value("SELECT count(*) FROM pending")
     printed = fresh.run("push", "--dry-run", "--format", "json")
     assert printed.code == 0
     assert fresh.writes() == [], "a dry run sends nothing"
-    planned = []
-    for call in printed.json:
-        assert call["destination"] == "crm"
-        assert call["method"] == "POST"
-        planned += [(item["id"], item["properties"]) for item in call["body"]["inputs"]]
-    assert len(planned) > 40
+    assert fresh.value("SELECT count(*) FROM pending") == untouched > 0
+    assert fresh.value("SELECT count(*) FROM entries") == 0, "a dry run books nothing"
+    assert fresh.value("SELECT count(*) FROM policies") == 0, "a dry run puts no policy in force"
 
-    sent = fresh.run("push", "--format", "json")
-    assert sent.code == 0
-    emails = {id: held["email"] for id, held in contacts(fresh).items()}
-    received = Counter(as_text(id, values) for id, values in fresh.writes())
-    asked = Counter(as_text(id if id in emails else id_of(emails, id), values) for id, values in planned)
-    assert received == asked
+    made: list[Any] = []
+    post = Http.post
+
+    def noted(self: Http, path: str, json: Any = None, params: Any = None) -> Any:
+        made.append(("POST", path, json))
+        return post(self, path, json, params)
+
+    monkeypatch.setattr(Http, "post", noted)
+    assert fresh.run("push", "--format", "json").code == 0
+    assert [(call["method"], call["path"], call["body"]) for call in printed.json] == made
+    assert {call["destination"] for call in printed.json} == {"crm"}
+    assert made[0][1].endswith("/groups")
+    assert made[1][1].endswith("/batch/create")
+    assert sum(call["records"] for call in printed.json) > 40
+
     assert fresh.run("push", "--dry-run", "--format", "json").json == []
     assert "0 calls would be made" in fresh.run("push", "--dry-run").out
+
+
+def test_a_dry_run_shows_refused_records_where_they_are_to_be_tried_again(fresh: Any) -> None:
+    fresh.sync()
+    with fresh.engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "UPDATE outbox SET status = 'refused', accepted = '{}' WHERE email = (SELECT min(email) FROM outbox)"
+            )
+        )
+    assert fresh.run("push", "--dry-run", "--format", "json").json == []
+    [call] = fresh.run("push", "--dry-run", "--refused", "--format", "json").json
+    assert call["records"] == 1
+    assert fresh.value("SELECT count(*) FROM outbox WHERE status = 'refused'") == 1
 
 
 def as_text(id: str, values: dict[str, Any]) -> str:
@@ -107,13 +133,13 @@ def test_a_dry_run_in_words_counts_calls_and_records(fresh: Any) -> None:
     printed = fresh.run("push", "--dry-run")
     wanted = fresh.value("SELECT count(*) FROM outbox WHERE status = 'pending'")
     lines = printed.out.splitlines()
-    assert lines[0] == "2 calls would be made."
+    assert lines[0] == "4 calls would be made."
     assert (
         sum(int(line.split("(")[1].split()[0]) for line in lines if line.startswith("crm: POST ")) == wanted
     )
     table = fresh.run("push", "--dry-run", "--format", "csv").out.splitlines()
     assert table[0] == "destination,method,path,records,body"
-    assert len(table) == 3
+    assert len(table) == 5
 
 
 # partial failures

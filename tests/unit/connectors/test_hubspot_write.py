@@ -19,6 +19,7 @@ READ = f"{HOST}/crm/v3/objects/contacts/batch/read"
 UPSERT = f"{HOST}/crm/v3/objects/contacts/batch/upsert"
 UPDATE = f"{HOST}/crm/v3/objects/contacts/batch/update"
 GROUPS = f"{HOST}/crm/v3/properties/contacts/groups"
+PROPERTIES = f"{HOST}/crm/v3/properties/contacts"
 CREATE = f"{HOST}/crm/v3/properties/contacts/batch/create"
 TOKEN = "pat-na1-secret"
 
@@ -397,12 +398,22 @@ def test_an_error_without_any_name_is_told_to_the_missing_record():
     assert "odd" in outcomes["b"].reason
 
 
+def there(vendor, *, groups=(), properties=()):
+    vendor.get(GROUPS).mock(return_value=results(*({"name": name} for name in groups)))
+    vendor.get(PROPERTIES).mock(return_value=results(*({"name": name} for name in properties)))
+
+
 def test_prepare_makes_the_group_and_our_properties_only(vendor, make_hubspot):
+    there(vendor, groups=["contactinformation"], properties=["lifecyclestage"])
     group = vendor.post(GROUPS).mock(return_value=httpx.Response(201, json={}))
     create = vendor.post(CREATE).mock(return_value=httpx.Response(201, json={"results": []}))
-    make_hubspot(hubspot_write.HubSpotContacts).prepare(
-        ["lifecyclestage", "leadledger_revenue", "leadledger_orders", "leadledger_campaign"]
-    )
+    destination = make_hubspot(hubspot_write.HubSpotContacts)
+    fields = ["lifecyclestage", "leadledger_revenue", "leadledger_orders", "leadledger_campaign"]
+    planned = destination.preparation(fields)
+    assert not group.called
+    assert not create.called
+    destination.prepare(fields)
+    assert [call.body for call in planned] == [sent(group), sent(create)]
     assert sent(group) == {"name": "leadledger", "label": "leadledger"}
     made = {one["name"]: (one["type"], one["fieldType"], one["groupName"]) for one in sent(create)["inputs"]}
     assert made == {
@@ -410,6 +421,15 @@ def test_prepare_makes_the_group_and_our_properties_only(vendor, make_hubspot):
         "leadledger_orders": ("number", "number", "leadledger"),
         "leadledger_revenue": ("number", "number", "leadledger"),
     }
+
+
+def test_prepare_makes_what_is_missing_only(vendor, make_hubspot):
+    there(vendor, groups=["leadledger"], properties=["leadledger_orders"])
+    create = vendor.post(CREATE).mock(return_value=httpx.Response(201, json={"results": []}))
+    make_hubspot(hubspot_write.HubSpotContacts).prepare(["leadledger_orders", "leadledger_campaign"])
+    assert [one["name"] for one in sent(create)["inputs"]] == ["leadledger_campaign"]
+    there(vendor, properties=["leadledger_orders", "leadledger_campaign"])
+    assert make_hubspot(hubspot_write.HubSpotContacts).preparation(["leadledger_orders"]) == []
 
 
 @pytest.mark.parametrize(
@@ -420,13 +440,14 @@ def test_prepare_makes_the_group_and_our_properties_only(vendor, make_hubspot):
         {"status": 409, "json": {}},
     ],
 )
-def test_prepare_again_makes_what_is_missing(vendor, make_hubspot, exists):
-    there = httpx.Response(exists["status"], json=exists["json"])
-    vendor.post(GROUPS).mock(return_value=there)
+def test_what_another_process_made_meanwhile_will_do(vendor, make_hubspot, exists):
+    there(vendor)
+    already = httpx.Response(exists["status"], json=exists["json"])
+    vendor.post(GROUPS).mock(return_value=already)
 
     def write(request: httpx.Request) -> httpx.Response:
         names = [one["name"] for one in json.loads(request.content)["inputs"]]
-        return there if "leadledger_orders" in names else httpx.Response(201, json={"results": []})
+        return already if "leadledger_orders" in names else httpx.Response(201, json={"results": []})
 
     create = vendor.post(CREATE).mock(side_effect=write)
     make_hubspot(hubspot_write.HubSpotContacts).prepare(["leadledger_orders", "leadledger_campaign"])
@@ -434,6 +455,7 @@ def test_prepare_again_makes_what_is_missing(vendor, make_hubspot, exists):
 
 
 def test_prepare_says_what_cannot_be_made(vendor, make_hubspot):
+    there(vendor)
     vendor.post(GROUPS).mock(return_value=httpx.Response(201, json={}))
     error = {"category": "VALIDATION_ERROR", "message": "too many properties"}
     create = vendor.post(CREATE).mock(return_value=httpx.Response(400, json=error))
