@@ -24,27 +24,42 @@ class Named(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """The known campaigns: by key, and by lower-cased id or name, across connectors and within one (None:
-    ambiguous)."""
+    """The known campaigns: names by key, and keys by lower-cased id or name, across connectors (connector
+    None) and within one. A word that two campaigns answer to has no key (None)."""
 
     names: Mapping[str, str]
-    by_word: Mapping[str, str | None]
-    own_word: Mapping[tuple[str, str], str | None]
+    words: Mapping[tuple[str | None, str], str | None]
+
+    def find(self, word: str, connector: str | None = None) -> str | None:
+        """The one campaign that goes by `word`, whether its own connector or any other knows it."""
+        word = word.lower()
+        return (connector and self.words.get((connector, word))) or self.words.get((None, word))
 
 
-def lookup(campaigns: Iterable[tuple[str, str, str]]) -> Lookup:
-    """From (connector, external id, name) of every known campaign."""
+def lookup(campaigns: Iterable[tuple[str, str, str]], former: Iterable[tuple[str, str, str]] = ()) -> Lookup:
+    """From (connector, external id, name) of every campaign that is, and of every name that one ever had, the
+    oldest first.
+
+    Links with a former name stay in the world, so it goes on naming its campaign, renamed or deleted, as long
+    as none goes by that name now.
+    """
+    was_names, was_words = _index(former)
+    is_names, is_words = _index(sorted(campaigns))
+    return Lookup(names=was_names | is_names, words=was_words | is_words)
+
+
+def _index(
+    campaigns: Iterable[tuple[str, str, str]],
+) -> tuple[dict[str, str], dict[tuple[str | None, str], str | None]]:
     names: dict[str, str] = {}
-    words: dict[str, str | None] = {}
-    own: dict[tuple[str, str], str | None] = {}
-    for connector, external_id, name in sorted(campaigns):
+    words: dict[tuple[str | None, str], str | None] = {}
+    for connector, external_id, name in campaigns:
         key = f"{connector}:{external_id}"
         names[key] = name
         for word in {external_id.lower(), name.lower()}:
-            words[word] = key if words.get(word, key) == key else None
-            mine = (connector, word)
-            own[mine] = key if own.get(mine, key) == key else None
-    return Lookup(names, words, own)
+            for place in ((None, word), (connector, word)):
+                words[place] = key if words.get(place, key) == key else None
+    return names, words
 
 
 def key_of(row: Named, known: Lookup) -> str | None:
@@ -55,11 +70,9 @@ def key_of(row: Named, known: Lookup) -> str | None:
     if row.campaign_id:
         return f"{row.connector}:{row.campaign_id}"
     if row.campaign_name:
-        word = row.campaign_name.lower()
-        key = known.own_word.get((row.connector, word)) or known.by_word.get(word)
-        return key or f"{row.connector}:{row.campaign_name}"
+        return known.find(row.campaign_name, row.connector) or f"{row.connector}:{row.campaign_name}"
     for word in (row.utm_id, row.utm_campaign):
-        if word and (key := known.by_word.get(word.lower())):
+        if word and (key := known.find(word)):
             return key
     if row.utm_campaign:
         return f"utm:{row.utm_source or 'unknown'}/{row.utm_campaign}"

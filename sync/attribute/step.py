@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from sync.attribute import campaigns, rules, store
-from sync.funnel.store import known_campaigns
 from sync.ledger import accounts
 from sync.store import canonical
 
@@ -26,7 +25,7 @@ def attribute(connection: Connection, policy: rules.Policy) -> int:
     persons = sorted({row.person_id for row in sold.values() if row.person_id})
     touches = store.read_touches(connection, persons)
     leads = store.persons_with_leads(connection, persons)
-    known = campaigns.lookup(known_campaigns(connection))
+    known = store.known_campaigns(connection)
     made = {}
     for ref, row in sold.items():
         revenue = revenue_minor(row, policy)

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
-from sync.attribute import rules
+from sync.attribute import campaigns, rules
 from sync.store import db
-from sync.store.tables import CANONICAL, attributions, credits, members, policies, sightings
+from sync.store.tables import CANONICAL, attributions, campaign_names, credits, members, policies, sightings
 
 Ref = tuple[str, str]  # connector, order id
 
@@ -87,6 +87,17 @@ def read_touches(connection: Connection, person_ids: Sequence[str]) -> dict[str,
     for row in rows:
         found.setdefault(row.person_id, []).append(row)
     return found
+
+
+def known_campaigns(connection: Connection) -> campaigns.Lookup:
+    """Every campaign, with the names that it ever had."""
+    campaign = CANONICAL["campaign"]
+    now = connection.execute(sa.select(campaign.c.connector, campaign.c.external_id, campaign.c.name))
+    names = campaign_names.c
+    former = connection.execute(
+        sa.select(names.connector, names.external_id, names.name).order_by(names.seen_at, names.name)
+    )
+    return campaigns.lookup(map(tuple, now), map(tuple, former))
 
 
 def persons_with_leads(connection: Connection, person_ids: Sequence[str]) -> set[str]:

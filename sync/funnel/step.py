@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from sync.attribute import campaigns
+from sync.attribute.store import known_campaigns
 from sync.funnel import rules, store
 from sync.store import canonical
 
@@ -25,7 +26,7 @@ def advance(connection: Connection, stage_rules: Sequence[rules.Rule], *, paid: 
         kinds.add("stage_change")
     facts = store.read_facts(connection, persons, kinds=kinds, paid=paid)
     events = {person: rules.events(facts[person], stage_rules) for person in persons}
-    known = campaigns.lookup(store.known_campaigns(connection))
+    known = known_campaigns(connection)
     named = store.read_campaigned(connection, persons)
     summaries = {
         person: (summary, origin(named.get(person, []), known))

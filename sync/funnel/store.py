@@ -196,12 +196,6 @@ def read_campaigned(connection: Connection, person_ids: Sequence[str]) -> dict[s
     return found
 
 
-def known_campaigns(connection: Connection) -> list[tuple[str, str, str]]:
-    campaign = CANONICAL["campaign"]
-    rows = connection.execute(sa.select(campaign.c.connector, campaign.c.external_id, campaign.c.name))
-    return [(r.connector, r.external_id, r.name) for r in rows]
-
-
 def note_everybody(connection: Connection) -> int:
     """Name every person for the funnel: its rules changed."""
     return connection.execute(

@@ -220,7 +220,8 @@ def orders_of(connection: Connection, person_ids: Sequence[str]) -> list[sa.Row[
 _OF_CAMPAIGNS = sa.text(
     """
     WITH words AS (
-        SELECT DISTINCT word FROM campaigns c, unnest(ARRAY[lower(c.external_id), lower(c.name)]) AS word
+        SELECT DISTINCT word
+          FROM campaign_names c, unnest(ARRAY[lower(c.external_id), lower(c.name)]) AS word
          WHERE c.external_id = ANY(CAST(:ids AS text[]))
     ), named AS (
         SELECT 'lead' AS kind, connector, external_id, campaign_name, utm_id, utm_campaign FROM leads
@@ -235,8 +236,8 @@ _OF_CAMPAIGNS = sa.text(
 
 
 def refs_of_campaigns(connection: Connection, names: Sequence[tuple[str, str]]) -> list[rules.Ref]:
-    """Leads and touches that name one of these campaigns (connector, id) by a name or by utm parameters; what
-    names its own platform's id knew its campaign before."""
+    """Leads and touches that name one of these campaigns (connector, id) by a name, present or former, or by
+    utm parameters; what names its own platform's id knew its campaign before."""
     rows = connection.execute(_OF_CAMPAIGNS, {"ids": [external_id for _, external_id in names]})
     return [(row.kind, row.connector, row.external_id) for row in rows]
 

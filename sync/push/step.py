@@ -14,7 +14,7 @@ from connectors.errors import ConnectorError
 from mappings.currencies import exponent
 from sync import runs
 from sync.attribute import campaigns
-from sync.funnel.store import known_campaigns
+from sync.attribute.store import known_campaigns
 from sync.push import rules, store
 from sync.store import canonical, db
 
@@ -41,7 +41,7 @@ def prepare_batch(connection: Connection, push_rules: Sequence[rules.PushRule], 
         return 0
     persons = [row.ref for row in taken]
     rows = store.read_standings(connection, persons, currency=currency)
-    names = campaigns.lookup(known_campaigns(connection)).names
+    names = known_campaigns(connection).names
     for destination in dict.fromkeys(rule.destination for rule in push_rules):
         group = [rule for rule in push_rules if rule.destination == destination]
         _want(connection, destination, group, rows, names, currency)

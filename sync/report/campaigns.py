@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync.attribute import campaigns as naming
-from sync.funnel.store import known_campaigns
+from sync.attribute.store import known_campaigns
 from sync.ledger import accounts
 from sync.report.period import Period
 
@@ -90,7 +90,7 @@ def campaigns(connection: Connection, period: Period, zone: ZoneInfo, currency: 
     """
     since, until = period.bounds(zone)
     bounds = {"since": since, "until": until, "since_day": period.since, "until_day": period.until}
-    known = naming.lookup(known_campaigns(connection))
+    known = known_campaigns(connection)
     rows: dict[str, dict[str, Any]] = {}
     people = {row.campaign: row for row in connection.execute(_PEOPLE, bounds)}
     for key in people:

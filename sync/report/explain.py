@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync.attribute import campaigns as naming
-from sync.funnel.store import known_campaigns
+from sync.attribute.store import known_campaigns
 from sync.ledger import accounts
 from sync.ledger.rules import Live
 from sync.ledger.store import read_booked
@@ -119,7 +119,7 @@ def _credits(
     """
     if sale is None:
         return []
-    names = naming.lookup(known_campaigns(connection)).names
+    names = known_campaigns(connection).names
     shares = connection.execute(
         sa.select(credits)
         .where(credits.c.connector == connector, credits.c.order_id == order_id)

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from mappings.canonical import KINDS, Record
 from sync.store import db
-from sync.store.tables import CANONICAL, ORIGIN, pending
+from sync.store.tables import CANONICAL, ORIGIN, campaign_names, pending
 
 FIELDS: dict[str, tuple[str, ...]] = {
     kind: tuple(f.name for f in msgspec.structs.fields(record)) for kind, record in KINDS.items()
@@ -70,6 +70,8 @@ def merge(
     for kind, items in by_kind.items():
         gone = 0 if kind in keeps else _drop_gone(connection, kind, connector, stream, raw_ids, items)
         changed = _upsert(connection, kind, connector, list(items.values())) if items else 0
+        if kind == "campaign" and changed:
+            _keep_names(connection, connector, list(items))
         if gone or changed:
             counts[kind] = gone + changed
     return counts
@@ -112,6 +114,17 @@ def _upsert(connection: Connection, kind: str, connector: str, items: list[Mappe
         ).returning(table.c.external_id)
         changed = list(connection.execute(upsert).scalars())
     return note(connection, step="match", kind=kind, connector=connector, refs=changed)
+
+
+def _keep_names(connection: Connection, connector: str, ids: Sequence[str]) -> None:
+    """Remember what these campaigns are called: their links in the world keep that name when they lose it."""
+    campaign = CANONICAL["campaign"]
+    named = sa.select(campaign.c.connector, campaign.c.external_id, campaign.c.name).where(
+        campaign.c.connector == connector,
+        campaign.c.external_id == sa.any_(sa.cast(list(ids), postgresql.ARRAY(sa.Text))),
+    )
+    insert = postgresql.insert(campaign_names).from_select(["connector", "external_id", "name"], named)
+    connection.execute(insert.on_conflict_do_nothing())
 
 
 def note(connection: Connection, *, step: str, kind: str, connector: str = "", refs: Sequence[str]) -> int:

@@ -134,6 +134,16 @@ pending = sa.Table(  # what a step has still to take; rows are only ever inserte
     sa.Index(None, "step", "id"),
 )
 
+campaign_names = sa.Table(  # every name that a campaign ever had, its present one among them
+    "campaign_names",
+    metadata,
+    sa.Column("connector", sa.Text, nullable=False),
+    sa.Column("external_id", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("seen_at", Time, nullable=False, server_default=sa.func.now()),
+    sa.PrimaryKeyConstraint("connector", "external_id", "name"),
+)
+
 sightings = sa.Table(
     "sightings",
     metadata,

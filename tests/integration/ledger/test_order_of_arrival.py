@@ -186,6 +186,40 @@ def test_cases_end_in_what_they_say(new_books: NewBooks) -> None:
         assert books.balances() == balances, name
 
 
+BY_NAME = [
+    touch("t1", day=1, email=ANNA, utm_source="ads", utm_campaign="spring"),
+    order("o1", "100.00", day=5, email=ANNA),
+]
+RENAMED = [campaign("c1", "Spring", version=1), campaign("c1", "Summer", version=2)]
+GONE = [*RENAMED, Fact("campaign", "c1", version=3, deleted=True)]
+
+
+@pytest.mark.parametrize("changes", [RENAMED, GONE], ids=["renamed", "deleted"])
+def test_a_campaign_keeps_its_former_names_whenever_the_rest_comes(
+    new_books: NewBooks, changes: Sequence[Fact]
+) -> None:
+    """The changes of the campaign come in their order; its lead and order before, between or after them."""
+    for places in itertools.product(range(len(changes) + 1), repeat=2):
+        books = new_books()
+        books.told(lead("l1", day=1, email=ANNA, utm_source="ads", utm_campaign="spring"))
+        for at in range(len(changes) + 1):
+            for fact in (f for f, place in zip(BY_NAME, places, strict=True) if place == at):
+                books.told(fact)
+            if at < len(changes):
+                books.told(changes[at])
+        assert books.balances() == {"Credit:Campaign:ads:c1": 10000, "Revenue:Shop:shop": -10000}, places
+        assert books.outbox()[ANNA]["campaign"] == "Summer"
+
+
+def test_the_name_a_campaign_has_now_counts_before_one_that_another_had(new_books: NewBooks) -> None:
+    taken_over = campaign("c2", "Spring", version=1)
+    for facts in ([*RENAMED, taken_over, *BY_NAME], [*BY_NAME, *RENAMED, taken_over]):
+        books = new_books()
+        for fact in facts:
+            books.told(fact)
+        assert books.balances() == {"Credit:Campaign:ads:c2": 10000, "Revenue:Shop:shop": -10000}
+
+
 def test_the_outbox_follows_what_is_no_longer_so(books: Books) -> None:
     for fact in CASES["second order cancelled"]:
         books.told(fact)

@@ -68,13 +68,33 @@ def test_two_campaigns_of_one_connector_with_one_name_are_not_decided_between():
 def test_the_lookup_does_not_depend_on_the_order_of_campaigns(both):
     one, other = (campaigns.lookup(cs) for cs in both)
     assert one == other
-    for word, key in one.by_word.items():
-        answering = {f"{c}:{i}" for c, i, name in both[0] if word in (i.lower(), name.lower())}
+    for (place, word), key in one.words.items():
+        answering = {
+            f"{c}:{i}" for c, i, name in both[0] if place in (None, c) and word in (i.lower(), name.lower())
+        }
         assert answering == {key} if key else len(answering) > 1
 
 
 def test_a_campaign_whose_id_is_its_name_is_not_ambiguous():
     assert campaigns.key_of(row(utm_campaign="x"), campaigns.lookup([("meta", "x", "X")])) == "meta:x"
+
+
+def test_a_former_name_counts_until_another_campaign_has_it():
+    former = [
+        ("meta", "17", "Winter"),
+        ("meta", "17", "Spring Sale"),
+        ("meta", "40", "Gone"),
+        ("mail", "c9", "Old"),
+    ]
+    known = campaigns.lookup(KNOWN, former)
+    assert campaigns.key_of(row(utm_campaign="winter"), known) == "meta:17"
+    assert campaigns.key_of(row(utm_id="40"), known) == "meta:40"
+    assert known.names["meta:40"] == "Gone"
+    assert known.names["mail:c9"] == "Newsletter"
+    renewed = campaigns.lookup([*KNOWN, ("tiktok", "5", "Winter")], former)
+    assert campaigns.key_of(row(utm_campaign="winter"), renewed) == "tiktok:5"
+    shared = campaigns.lookup([*KNOWN, ("tiktok", "5", "Winter"), ("google", "6", "Winter")], former)
+    assert campaigns.key_of(row(utm_campaign="winter"), shared) == "utm:unknown/winter"
 
 
 def test_what_people_read():

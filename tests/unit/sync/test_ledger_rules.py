@@ -299,8 +299,12 @@ def test_a_settled_sale_keeps_the_proportions_of_its_credits(old, new):
     (entry,) = Journal(rules.desired(replace(old, policy_version=3), [])).live()
     kept = rules.keep_credits(new, entry)
     wanted = sum(n for _, n in new.credits)
-    assert sum(n for _, n in kept.credits) == wanted
     held = {a: n for a, n in entry.postings if a in CREDITED}
+    if old.gross == new.gross:
+        assert dict(kept.credits) == held
+        assert (kept.tax, kept.shipping, kept.policy_version) == (old.tax, old.shipping, 3)
+        return
+    assert sum(n for _, n in kept.credits) == wanted
     if not held or not wanted:
         assert kept == new
         return
