@@ -204,29 +204,45 @@ def _check_mapping(
 ) -> None:
     place = (*where, "mapping")
     given = item.get("mapping")
-    if given is None:
-        if declared.mapping is None and declared.source is not None and item.get("streams") != []:
+    if given is None and declared.mapping is None:
+        if declared.source is not None and item.get("streams") != []:
             found.add(
                 where, f"a {declared.type} connector needs a mapping:", "{stream: [{kind: …, fields: …}]}"
             )
         return
-    if not isinstance(given, dict):
+    if given is not None and not isinstance(given, dict):
         return  # said by the types
     if declared.mapping is None:
-        for stream in given:
+        for stream in given or ():
             if streams is not None and stream not in streams:
                 found.add(
                     (*place, str(stream)), f"there is no stream {stream!r}", nearest(str(stream), streams)
                 )
+    elif not _builtin_is_sound(declared, where, found):
+        return
     try:
-        _mapping(declared, str(item.get("name")), given)
+        _mapping(declared, str(item.get("name")), given or {})
     except engine.MappingError as error:
         for problem in error.problems:
             line, column = _in_mapping(problem.line, place, found)
             near = (*place, *problem.where.split(".")) if problem.where else place
             found.add_at(line, column, near, problem.message, problem.hint)
+
+
+def _builtin_is_sound(declared: Connector, where: tuple[str | int, ...], found: Mistakes) -> bool:
+    """Whether the mapping that comes with the connector can be used; it is its author's to mend."""
+    kind = (*where, "type")
+    try:
+        _mapping(declared, declared.type, {})
     except OSError as error:
-        found.add((*where, "type"), f"the mapping of {declared.type} cannot be read: {error.strerror}")
+        found.add(kind, f"the mapping of {declared.type} cannot be read: {error.strerror}")
+    except engine.MappingError as error:
+        hint = f"this is for the author of the connector {declared.type}"
+        for problem in error.problems:
+            found.add(kind, f"{declared.mapping}, line {problem.line}: {problem.message}", hint)
+    else:
+        return True
+    return False
 
 
 def _in_mapping(line: int | None, place: tuple[str | int, ...], found: Mistakes) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mappings import canonical, engine
@@ -340,6 +340,7 @@ json_values = st.recursive(
 names = st.sampled_from(["id", "at", "status", "currency", "total", "email", "rows"])
 
 
+@settings(deadline=None)
 @given(st.dictionaries(names, json_values), json_values)
 def test_any_record_is_mapped_or_quarantined(order_text, order_record, changes, other):
     text = (

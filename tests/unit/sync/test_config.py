@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from io import StringIO
 from pathlib import Path
@@ -523,3 +524,26 @@ def test_starter_is_a_good_config_and_the_example_is_its_copy(real, tmp_path):
     last = next(i for i in range(first, len(lines)) if not lines[i].startswith("  # "))
     lines[first:last] = [line.replace("# ", "", 1) for line in lines[first:last]]
     assert load(tmp_path, "\n".join(lines), **secrets).connector("fair").type == "files"
+
+
+@pytest.mark.parametrize(
+    ("mapping", "said"),
+    [
+        (
+            "type: acme\nstreams:\n  orders:\n    - kind: order\n      fields: {external_id: id, colour: red}\n",
+            "acme.yaml, line 5: unknown field 'colour'; this is for the author of the connector acme",
+        ),
+        (None, "the mapping of acme cannot be read: No such file or directory"),
+    ],
+)
+def test_the_broken_mapping_of_an_installed_connector_is_named(tmp_path, monkeypatch, mapping, said):
+    package = tmp_path / f"acme_{'whole' if mapping else 'empty'}"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    if mapping is not None:
+        (package / "acme.yaml").write_text(mapping)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    acme = replace(SHOP, type="acme", mapping="acme.yaml", package=package.name)
+    monkeypatch.setattr(catalog, "find", lambda: ({"acme": acme, "crm": CRM, "files": FILES}, ()))
+    found = mistakes(tmp_path, GOOD.replace("type: shop", "type: acme"))
+    assert any(said in one for one in found), found
