@@ -17,7 +17,7 @@ from connectors.contract import Cursor, Page, Source, Stream, Window
 from connectors.errors import ConnectorError
 from mappings.engine import Mapping
 from sync import runs
-from sync.pull import rules, store
+from sync.pull import rules, seen, store
 from sync.store import canonical
 
 log = structlog.get_logger()
@@ -84,7 +84,8 @@ def read(
 ) -> bool:
     """Read one window of one stream; `live` moves the cursor. Returns whether it was read to its end."""
     stored = window.cursor
-    seen: set[str] = set()
+    came = seen.Distinct()
+    rows: set[str] = set()  # of a snapshot only, whose window is a matter of weeks
     said: int | None = None
     before = stored
     try:
@@ -94,22 +95,24 @@ def read(
             with engine.begin() as connection:
                 _commit_page(connection, run, plan, stream, page, cursor, live=live)
             stored = cursor or stored
-            seen.update(record.external_id for record in page.records)
+            came.add(record.external_id for record in page.records)
+            if stream.snapshot:
+                rows.update(record.external_id for record in page.records)
             said = page.said if page.said is not None else said
             if page.records:
-                say(f"{plan.connector}: {len(seen):,} {stream.name}")
+                say(f"{plan.connector}: {came.added:,} {stream.name}")
         if stream.snapshot:
-            _withdraw(engine, run, plan, stream, window, seen)
+            _withdraw(engine, run, plan, stream, window, rows)
     except ConnectorError as error:
         run.errors.append((f"{stream.name}: {error.message}", error.hint))
         log.error("stream_failed", stream=stream.name, kind=error.kind, error=error.message, todo=error.hint)
         return False
     finally:
         run.cursors[stream.name] = {"before": _text(before), "after": _text(stored)}
-    problem = rules.count_problem(stream.name, said, len(seen))
+    problem = rules.count_problem(stream.name, said, len(came)) if said is not None else None
     if problem:
         run.problems.append(problem)
-        log.warning("count_differs", stream=stream.name, said=said, came=len(seen))
+        log.warning("count_differs", stream=stream.name, said=said, came=len(came))
     return True
 
 
@@ -233,7 +236,7 @@ def _map(connection: Connection, run: runs.Run, plan: Plan, stream: str, bodies:
 
 
 def _withdraw(
-    engine: Engine, run: runs.Run, plan: Plan, stream: Stream, window: Window, seen: set[str]
+    engine: Engine, run: runs.Run, plan: Plan, stream: Stream, window: Window, rows: set[str]
 ) -> None:
     """Days that were read whole and no longer show a row had that row withdrawn by the vendor.
 
@@ -247,9 +250,9 @@ def _withdraw(
         held = store.spend_within(
             connection, connector=plan.connector, stream=stream.name, since=first, until=last
         )
-        shown = [day for raw_id, day in held.items() if raw_id in seen]
+        shown = [day for raw_id, day in held.items() if raw_id in rows]
         gone = sorted(
-            raw_id for raw_id, day in held.items() if raw_id not in seen and day >= min(shown, default=last)
+            raw_id for raw_id, day in held.items() if raw_id not in rows and day >= min(shown, default=last)
         )
         if not gone:
             return

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.contract import Cursor, RawRecord, Stream
-from sync.pull import rules
+from sync.pull import rules, seen
 from sync.pull.rules import Head
 
 T0 = datetime(2024, 3, 1, tzinfo=UTC)
@@ -181,3 +181,12 @@ def test_the_vendor_counted_more_than_came():
 def test_counts_as_a_line():
     assert rules.shape({"new": 12, "changed": 0, "quarantined": 1}) == "12 new, 1 quarantined"
     assert rules.shape({"new": 0}) == "nothing new"
+
+
+@given(st.lists(st.text(max_size=3), max_size=300))
+def test_distinct_counts_each_text_once(texts):
+    came = seen.Distinct()
+    for at in range(0, len(texts), 7):
+        came.add(texts[at : at + 7])
+    assert len(came) == len(set(texts))
+    assert came.added == len(texts)
