@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,11 @@ from sync.config import Config, load
 from sync.store import db, schema
 from sync.store.embedded import Embedded
 from sync.workspace import Opened, Workspace
+
+# A shell starts what runs in the background with Ctrl-C ignored, and the processes that tests start and
+# interrupt would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TODAY = datetime(2026, 6, 1, 12, tzinfo=UTC)
 _numbers = itertools.count(1)
