@@ -14,12 +14,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from connectors.contract import ControlItem
+from mappings import normalise
 from mappings.currencies import exponent
+from mappings.unfit import Unfit
 from sync.attribute.rules import Policy
 from sync.attribute.step import is_sale
 from sync.ledger import rules, step, store
 from sync.store import db
-from sync.store.tables import CANONICAL, entries, evidence
+from sync.store.tables import CANONICAL, entries, evidence, quarantine
 
 Say = Callable[[str], None]
 BATCH = 2_000
@@ -232,9 +234,12 @@ _DIFFERENCE = sa.text(
     SELECT order_id, s.currency AS shown_currency, s.gross AS shown, b.currency AS booked_currency, b.gross AS booked
       FROM (SELECT DISTINCT * FROM shop_shows) s FULL JOIN booked b USING (order_id)
      WHERE (s.currency, s.gross) IS DISTINCT FROM (b.currency, b.gross)
-       AND NOT (b.order_id IS NULL AND s.gross = 0)
+       AND (b.order_id IS NULL AND s.gross = 0) IS NOT TRUE
      ORDER BY order_id LIMIT 1
     """
+)
+_SET_ASIDE = sa.select(quarantine.c.id).where(
+    quarantine.c.connector == sa.bindparam("connector"), quarantine.c.external_id == sa.bindparam("order_id")
 )
 
 
@@ -249,17 +254,38 @@ def _control(connection: Connection, name: str, items: Iterable[ControlItem], po
     _SHOWN.drop(connection)
     count = sum(row.orders for row in totals)
     if found is not None:
-        todo = f"Run `leadledger sync {name}`; if it stays, `leadledger backfill {name} --from … --to …`."
-        return Check(check, count, _difference(found), todo)
+        return Check(check, count, _difference(found), _todo(connection, name, found.order_id))
     said = " and ".join(_say((row.currency, row.gross)) for row in totals)
     return Check(check, count, found=f"the shop says {said}" if said else "")
 
 
-def _shown(item: ControlItem) -> tuple[str, str, int]:
-    return item.external_id, item.currency, rules.minor(Decimal(item.total), exponent(item.currency))
+def _shown(item: ControlItem) -> tuple[str, str, int | None]:
+    """An order as the mapping reads it; without an amount where what the shop shows is none."""
+    order_id = normalise.text(item.external_id) or ""
+    try:
+        currency = normalise.currency_code(item.currency)
+    except Unfit:
+        return order_id, "", None
+    # An override may read a comma: what cannot be read otherwise is.
+    for decimal_comma in (False, True):
+        try:
+            found = normalise.money(item.total, currency, decimal_comma=decimal_comma)
+        except Unfit:
+            continue
+        return order_id, currency, None if found is None else found[0]
+    return order_id, currency, None
+
+
+def _todo(connection: Connection, name: str, order_id: str) -> str:
+    aside = connection.execute(_SET_ASIDE, {"connector": name, "order_id": order_id}).scalar()
+    if aside is not None:
+        return f"The order is set aside: `leadledger quarantine show {aside}` says why."
+    return f"Run `leadledger sync {name}`; if it stays, `leadledger backfill {name} --from … --to …`."
 
 
 def _difference(row: Any) -> str:
+    if row.shown_currency is not None and row.shown is None:
+        return f"order {row.order_id}: what the shop says it comes to cannot be read"
     if row.booked is None:
         return f"order {row.order_id} is not booked"
     if row.shown is None:

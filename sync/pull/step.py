@@ -1,5 +1,5 @@
-"""The pull: vendor → evidence → canonical. Each page commits its raw records, what was mapped from them and
-the new cursor in one transaction."""
+"""The pull: vendor → evidence → canonical. What a few pages brought, what was mapped from it and the new
+cursor commit in one transaction."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from connectors.contract import Cursor, Page, Source, Stream, Window
 from connectors.errors import ConnectorError
 from mappings.engine import Mapping
 from sync import runs
-from sync.pull import rules, seen, store
+from sync.pull import pages, rules, seen, store
 from sync.store import canonical
 
 log = structlog.get_logger()
@@ -89,7 +89,7 @@ def read(
     said: int | None = None
     before = stored
     try:
-        for page in plan.source.read(stream.name, window):
+        for page in pages.batches(plan.source.read(stream.name, window)):
             run.go_on()
             cursor = rules.advance(stored, page.cursor, until=window.until) if live else None
             with engine.begin() as connection:
@@ -148,7 +148,7 @@ def _commit_page(
         },
     )
     own = store.own_writes(connection, plan.connector, {r.raw.external_id: r.raw.version for r in fresh})
-    counts = {"fetched": len(page.records)}
+    counts = {"fetched": len(records)}
     for external_id, verdict in verdicts.items():
         name = "own" if external_id in own else verdict
         counts[name] = counts.get(name, 0) + 1

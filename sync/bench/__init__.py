@@ -1,0 +1,1 @@
+"""How fast each step is beside the least work that any program must do for it: `leadledger bench`."""
