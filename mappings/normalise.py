@@ -27,6 +27,7 @@ from mappings.unfit import Unfit, shape
 TEXT_LENGTH_MAX = 10_000
 URL_LENGTH_MAX = TEXT_LENGTH_MAX
 MINOR_MAX = 2**63 - 1
+REMEMBERED = 8_192  # texts: an order and its touch hold the same address, many orders the same amounts
 # Wider than any business date, narrow enough to catch a zero date, and seconds taken for milliseconds.
 YEAR_MIN, YEAR_MAX = 1990, 2199
 
@@ -43,8 +44,8 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
 _NUMBER_COMMA = re.compile(r"[+-]?(?:[0-9]{1,3}(?:[ .\u00a0\u202f][0-9]{3})+|[0-9]+)(?:,[0-9]+)?")
 _INT = re.compile(r"[+-]?[0-9]{1,19}(?:\.0*)?")
 _TIME = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
-    r"(?:[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?"
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
+    r"(?:[T ]([0-9]{2}:[0-9]{2}(?::[0-9]{2})?)(?:(?<=:..:..)[.,]([0-9]{1,9}))?"
     r" ?(Z|z|[+-][0-9]{2}(?::?[0-9]{2})?)?)?"
 )
 _CLICK_VALUE = re.compile(r"[A-Za-z0-9_.~=+/%:-]{1,512}")
@@ -79,8 +80,11 @@ def email(value: Any) -> str | None:
     Dots and plus of Gmail stay: whether they matter is a rule of identity (`canonical_gmail`).
     """
     raw = _plain(value, "an e-mail address such as name@example.com")
-    if raw is None:
-        return None
+    return None if raw is None else _email(raw)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _email(raw: str) -> str:
     raw = raw.strip(_INVISIBLE).strip()
     local, at, domain = raw.partition("@")
     right = "it must be one address such as name@example.com"
@@ -127,7 +131,7 @@ def phone(value: Any, region: str | None) -> str | None:
     return None if raw is None or len(raw) > 60 else _e164(raw, region.upper() if region else None)
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=REMEMBERED)
 def _e164(raw: str, region: str | None) -> str | None:
     try:
         number = phonenumbers.parse(raw, region)
@@ -154,8 +158,11 @@ def decimal(value: Any, *, decimal_comma: bool = False) -> Decimal | None:
             raise Unfit("a number with the digits of a binary fraction", 'send it as text such as "24.38"')
         return number
     raw = _plain(value, 'a decimal such as "1234.50"')
-    if raw is None:
-        return None
+    return None if raw is None else _decimal(raw, decimal_comma)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _decimal(raw: str, decimal_comma: bool) -> Decimal:
     if decimal_comma:
         if not _NUMBER_COMMA.fullmatch(raw):
             raise Unfit("not a decimal with a comma", 'it must look like "1234,50" or "1 234,50"')
@@ -254,17 +261,11 @@ def time_iso(value: Any, zone: ZoneInfo | None = None) -> datetime | None:
     match = _TIME.fullmatch(raw)
     if match is None:
         raise Unfit("not a time in ISO 8601", right)
-    year, month, day, hour, minute, second, fraction, offset = match.groups()
+    day, clock, fraction, offset = match.groups()
     try:
-        naive = datetime(  # noqa: DTZ001 - the zone is decided below
-            int(year),
-            int(month),
-            int(day),
-            int(hour or 0),
-            int(minute or 0),
-            int(second or 0),
-            int(f"{fraction or 0:0<6}"[:6]),
-        )
+        naive = datetime.fromisoformat(f"{day}T{clock or '00:00'}")
+        if fraction:
+            naive = naive.replace(microsecond=int(f"{fraction:0<6}"[:6]))
     except ValueError:
         raise Unfit("not a time: no such date or hour", right) from None
     if offset:
@@ -295,10 +296,10 @@ def day(value: Any) -> date | None:
     if raw is None:
         return None
     match = _TIME.fullmatch(raw)
-    if match is None or match[8] or any(int(part or 0) for part in match.group(4, 5, 6, 7)):
+    if match is None or match[4] or (match[2] or "").strip("0:") or (match[3] or "").strip("0"):
         raise Unfit("not a day", "it must look like 2026-03-02")
     try:
-        result = date(int(match[1]), int(match[2]), int(match[3]))
+        result = date.fromisoformat(match[1])
     except ValueError:
         raise Unfit("no such day", "it must look like 2026-03-02") from None
     if not YEAR_MIN <= result.year <= YEAR_MAX:
@@ -323,14 +324,16 @@ def click_id(value: Any, kind: str) -> str | None:
     return f"{kind}:{raw}" if raw and _CLICK_VALUE.fullmatch(raw) else None
 
 
-def _query(url: Any) -> list[tuple[str, str]]:
-    raw = text(url) if isinstance(url, str) else None
-    if raw is None or len(url) > URL_LENGTH_MAX:
-        return []
-    query = raw.partition("?")[2].partition("#")[0].replace("&amp;", "&")
+def _query(url: Any) -> tuple[tuple[str, str], ...]:
+    return _parsed_query(url) if isinstance(url, str) and len(url) <= URL_LENGTH_MAX else ()
+
+
+@lru_cache(maxsize=REMEMBERED // 8)
+def _parsed_query(url: str) -> tuple[tuple[str, str], ...]:
+    query = (text(url) or "").partition("?")[2].partition("#")[0].replace("&amp;", "&")
     if query.count("&") > 200:
-        return []
-    return [(key.lower(), value) for key, value in parse_qsl(query)]
+        return ()
+    return tuple((key.lower(), value) for key, value in parse_qsl(query))
 
 
 def _plain(value: Any, right: str) -> str | None:

@@ -89,14 +89,18 @@ def compile_path(path: str) -> Get:
     return get
 
 
+def _item(scope: Scope) -> Any:
+    return scope.item
+
+
 def _start(path: str) -> tuple[Get, str]:
     if path == ".":
-        return (lambda scope: scope.item), ""
+        return _item, ""
     if path.startswith("$."):
         return (lambda scope: scope.context), path[2:]
     if path.startswith("^."):
         return (lambda scope: scope.root), path[2:]
-    return (lambda scope: scope.item), path
+    return _item, path
 
 
 class _All:
@@ -153,6 +157,15 @@ def _names(start: Get, names: tuple[str, ...]) -> Get:
     """The plain case, without a call for each step."""
     if len(names) == 1:
         only = names[0]
+
+        if start is _item:
+
+            def get_own(scope: Scope) -> Any:
+                value = scope.item
+                value = value.get(only) if type(value) is dict else None
+                return None if value == "" else value
+
+            return get_own
 
         def get_one(scope: Scope) -> Any:
             value = start(scope)

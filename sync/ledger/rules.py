@@ -13,10 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
+from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 import msgspec
 
+from mappings.normalise import EXACT
 from sync.attribute.rules import shares
 from sync.ledger import accounts
 
@@ -97,7 +99,14 @@ class Refund:
 
 def minor(amount: Decimal, exponent: int) -> int:
     """`amount` in minor units; what is finer is rounded half to even."""
-    return int(amount.scaleb(exponent).quantize(Decimal(1), rounding=ROUND_HALF_EVEN))
+    return int(amount.scaleb(exponent, context=EXACT).to_integral_value(rounding=ROUND_HALF_EVEN))
+
+
+def minor_parts(amounts: Sequence[Decimal], exponent: int) -> list[int]:
+    """`amounts` in minor units, rounded so that they sum to what their sum is rounded to: parts that are
+    finer than the currency add up to the whole all the same."""
+    sums = [minor(total, exponent) for total in accumulate(amounts, EXACT.add)]
+    return [after - before for before, after in pairwise([0, *sums])]
 
 
 def desired(sale: Sale | None, refunds: Sequence[Refund]) -> list[Draft]:

@@ -79,7 +79,7 @@ def plan_orders(connection: Connection, refs: Sequence[Ref], policy: Policy, *, 
             continue
         if sale is not None:
             sale = _settled(sale, booked.last_sales.get(subjects[ref]), policy, now)
-        given_back = [_refund(row, sale) for row in refunds.get(ref, [])] if sale else []
+        given_back = _refunds(refunds.get(ref, []), sale) if sale else []
         wanted = rules.desired(sale, given_back)
         missing = rules.corrections(in_force, wanted, why_gone=_why_gone(order))
         drafts += [(subjects[ref], draft) for draft in missing]
@@ -139,18 +139,24 @@ def _settled(sale: rules.Sale, entry: rules.Live | None, policy: Policy, now: da
     return rules.keep_credits(sale, entry)
 
 
-def _refund(row: Any, sale: rules.Sale) -> rules.Refund:
+def _refunds(rows: Sequence[Any], sale: rules.Sale) -> list[rules.Refund]:
+    """In the order in which they are booked, which decides where a rest finer than the currency goes."""
     digits = exponent(sale.currency)
-    return rules.Refund(
-        id=row.external_id,
-        happened_at=row.occurred_at,
-        amount=rules.minor(row.amount, digits),
-        tax=None if row.tax is None else rules.minor(row.tax, digits),
-        shipping=None if row.shipping is None else rules.minor(row.shipping, digits),
-        reason=row.reason,
-        evidence_id=row.evidence_id,
-        evidence_sha256=bytes(row.sha256),
-    )
+    rows = sorted(rows, key=lambda row: (row.occurred_at, row.external_id))
+    amounts = rules.minor_parts([row.amount for row in rows], digits)
+    return [
+        rules.Refund(
+            id=row.external_id,
+            happened_at=row.occurred_at,
+            amount=amount,
+            tax=None if row.tax is None else rules.minor(row.tax, digits),
+            shipping=None if row.shipping is None else rules.minor(row.shipping, digits),
+            reason=row.reason,
+            evidence_id=row.evidence_id,
+            evidence_sha256=bytes(row.sha256),
+        )
+        for row, amount in zip(rows, amounts, strict=True)
+    ]
 
 
 def plan_spend(connection: Connection, refs: Sequence[Ref], *, zone: ZoneInfo) -> Planned:
