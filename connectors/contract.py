@@ -231,9 +231,10 @@ class Outcome:
 
 @runtime_checkable
 class Destination(Protocol):
-    """Can be written to."""
+    """Can be written to: batches of `batch_size` records, `parallel` of them at once (from as many threads)."""
 
     batch_size: int
+    parallel: int
 
     def preparation(self, fields: Sequence[str]) -> list[Request]:
         """The calls that `prepare` would make now: none where all is there. May read, writes nothing."""

@@ -78,14 +78,14 @@ def preview(
         destinations = {n: stack.enter_context(workspace.connected(n)).destination() for n in names}
         with db.rehearsal(workspace.engine) as database:
             _derive(workspace, database)
-            with database.begin() as connection:
-                if refused:
+            if refused:
+                with database.begin() as connection:
                     for name in names:
                         push_store.retry_refused(connection, name)
-                batches = {
-                    name: pushing.waiting(connection, name, batch_size=destination.batch_size)
-                    for name, destination in destinations.items()
-                }
+            batches = {
+                name: list(pushing.batches(database, name, size=destination.batch_size))
+                for name, destination in destinations.items()
+            }
         for name, destination in destinations.items():
             fields = push_rules.written(workspace.rules.push, name)
             planned += [(name, r) for r in pushing.preview(batches[name], destination, fields=fields)]

@@ -15,7 +15,7 @@ import pydantic
 
 from connectors.contract import Finding
 from connectors.errors import ConnectorError
-from connectors.http import Answer, Http, HttpSettings, Problem
+from connectors.http import Answer, Http, HttpSettings, Problem, retry_after_s
 
 CONTACTS = "/crm/v3/objects/contacts"
 PROPERTIES = "/crm/v3/properties/contacts"
@@ -27,6 +27,7 @@ READ_SHARE, WRITE_SHARE, BURST_SHARE = 0.05, 0.08, 0.1
 """Of the account's calls in 10 s: so many a second, and so many at once. Whether searches count among them is
 not settled, and they go beside the reads: of 100 calls 10 at once, 50 over 10 s and 40 searches stay within
 it. Writing goes alone."""
+PARALLEL = 4
 WINDOW_S = 10.0
 REMAINING_LOW = 2
 MESSAGE_MAX = 300
@@ -87,7 +88,7 @@ def settings(options: Options, *, search: bool = False, writing: bool = False) -
         classify=classify,
         per_second=SEARCHES_PER_SECOND if search else options.calls_per_10_s * share,
         burst=1 if search else round(options.calls_per_10_s * BURST_SHARE),
-        parallel=1 if search else 4,
+        parallel=1 if search else PARALLEL,
         timeout_s=110.0,  # the vendor gives up at 100 s
         secrets=(token,),
         pace=pace,
@@ -112,7 +113,7 @@ def classify(answer: Answer) -> Problem | None:
     body = error_body(answer)
     said = f"HubSpot: {answer.path} {status} {describe(body)}".strip()
     if status == 429:
-        return _throttled(body, said)
+        return _throttled(body, said, asked_s=retry_after_s(answer.headers))
     if status == LOCKED:
         return Problem("vendor", said, "A record is locked by another write.", retry=True, wait_s=2.0)
     if status == MOVING:
@@ -122,17 +123,19 @@ def classify(answer: Answer) -> Problem | None:
     if status == 403:
         return _forbidden(body, said)
     if status in RETRIED:
-        return Problem("vendor", said, retry=True)
+        return Problem("vendor", said, retry=True, wait_s=retry_after_s(answer.headers))
     return Problem("config" if status < 500 else "vendor", said)
 
 
-def _throttled(body: Mapping[str, Any], said: str) -> Problem:
+def _throttled(body: Mapping[str, Any], said: str, *, asked_s: float | None) -> Problem:
     policy = str(body.get("policyName", ""))
     if policy == "DAILY":
         hint = (
             "The account's calls of this day are used up (all its apps share them); they return at midnight."
         )
         return Problem("throttled", said, hint)
+    if asked_s is not None:
+        return Problem("throttled", said, retry=True, wait_s=asked_s)
     if policy.startswith("TEN_SECONDLY"):
         return Problem("throttled", said, retry=True, wait_s=WINDOW_S)
     secondly = policy == "SECONDLY" or "secondly limit" in str(body.get("message", ""))

@@ -34,6 +34,7 @@ class HubSpotContacts:
     """Writes contacts of one HubSpot account (a `connectors.contract.Destination`)."""
 
     batch_size = plans.BATCH_SIZE
+    parallel = api.PARALLEL
 
     def __init__(self, options: api.Options, context: Context) -> None:
         self._options = options

@@ -36,6 +36,7 @@ connectors:
     options: {{base_url: "{shop}", consumer_key: "${{env:BENCH}}", consumer_secret: "${{env:BENCH}}"}}
 """
 PER_PAGE = 100
+SECRET = "a secret of nobody"  # noqa: S105 - of a shop on loopback
 
 
 class _Billing(msgspec.Struct):
@@ -128,7 +129,7 @@ def workspace(place: Place, engine: Engine, address: str, *, more: str = "") -> 
     url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
     path = Path(place.folder) / "leadledger.yaml"
     path.write_text(CONFIG.format(url=url, shop=address) + more)
-    with Opened(load(path, environ={"BENCH": "a secret of nobody"})) as opened:
+    with Opened(load(path, environ={"BENCH": SECRET})) as opened:
         yield opened
 
 

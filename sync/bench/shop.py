@@ -50,8 +50,7 @@ def _template(chance: random.Random) -> bytes:
         "utm_source": chance.choice(["google", "meta", "newsletter"]),
         "utm_medium": "cpc",
         "utm_campaign": f"campaign {chance.randint(1, 40)}",
-        "session_entry": "https://shop.example/?utm_source=google&utm_medium=cpc&gclid=Bench-%d"
-        % chance.randrange(10**9),
+        "session_entry": f"https://shop.example/?utm_medium=cpc&gclid=Bench-{chance.randrange(10**9)}",
         "session_start_time": "2019-01-01 00:00:00",
         "user_agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Safari/537.36",
     }

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sync import logs
-from sync.cli import look, operate, quarantine, reports, sandbox, setup
+from sync.cli import bench, look, operate, quarantine, reports, sandbox, setup
 from sync.process import ProcessSettings
 
 app = typer.Typer(
@@ -22,7 +22,7 @@ app = typer.Typer(
     "Exit codes: 0 done, 1 some records set aside or refused, 2 config, 3 a connector failed, 4 busy, "
     "5 verify found something wrong.",
 )
-for part in (setup, operate, look, sandbox):
+for part in (setup, operate, look, sandbox, bench):
     part.register(app)
 app.add_typer(reports.app, name="report")
 app.add_typer(quarantine.app, name="quarantine")

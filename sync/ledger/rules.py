@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from itertools import accumulate, pairwise
 from typing import Any, Literal
@@ -305,25 +305,62 @@ class Sealed:
     hash: bytes
 
 
+class _Canonical(msgspec.Struct):
+    """An entry as it is hashed: these names, sorted."""
+
+    author: str
+    booked_at: str
+    business_day: str
+    connector: str
+    currency: str
+    evidence_id: int | None
+    evidence_sha256: str | None
+    generation: int
+    happened_at: str
+    id: int
+    kind: str
+    part: str
+    policy_version: int | None
+    postings: Postings
+    reason: str
+    reverses: int | None
+    subject: str
+
+
+_ENCODER = msgspec.json.Encoder()
+
+
 def canonical_bytes(fields: Mapping[str, Any], postings: Postings) -> bytes:
     """What is hashed: JSON with sorted keys, without white space, of text, integers and null only.
 
     Times are ISO 8601 in UTC with microseconds, hashes lower hex.
     """
-    return msgspec.json.encode(
-        {**{name: _plain(value) for name, value in fields.items()}, "postings": [list(p) for p in postings]},
-        order="sorted",
+    digest = fields["evidence_sha256"]
+    return _ENCODER.encode(
+        _Canonical(
+            fields["author"],
+            _stamp(fields["booked_at"]),
+            fields["business_day"].isoformat(),
+            fields["connector"],
+            fields["currency"],
+            fields["evidence_id"],
+            None if digest is None else bytes(digest).hex(),
+            fields["generation"],
+            _stamp(fields["happened_at"]),
+            fields["id"],
+            fields["kind"],
+            fields["part"],
+            fields["policy_version"],
+            postings,
+            fields["reason"],
+            fields["reverses"],
+            fields["subject"],
+        )
     )
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, bytes | memoryview):
-        return bytes(value).hex()
-    return value
+def _stamp(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def seal(fields: Mapping[str, Any], postings: Postings, prev_hash: bytes) -> Sealed:

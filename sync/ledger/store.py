@@ -9,12 +9,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
+from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from sync.attribute.store import Ref, named
 from sync.ledger import rules
 from sync.store import db
-from sync.store.tables import CANONICAL, attributions, credits, entries, evidence, postings
+from sync.store.tables import CANONICAL, attributions, credits, entries, evidence
 
 ENTRY_COLUMNS = tuple(c.name for c in entries.c)
 SEALED_COLUMNS = tuple(c for c in ENTRY_COLUMNS if c not in ("prev_hash", "hash"))
@@ -195,23 +196,28 @@ def lock(connection: Connection) -> None:
     db.lock_transaction(connection, "journal")
 
 
-def stream(connection: Connection, *, batch: int = 5_000) -> Iterator[tuple[sa.Row[Any], rules.Postings]]:
-    """Every entry with its postings, in the order of the journal, in bounded memory."""
+_ENTRIES_AFTER = sql.SQL("SELECT {} FROM entries WHERE id > %s ORDER BY id LIMIT %s").format(
+    sql.SQL(", ").join(map(sql.Identifier, ENTRY_COLUMNS))
+)
+_POSTINGS_BETWEEN = """
+    SELECT entry_id, array_agg(account ORDER BY line), array_agg(amount_minor ORDER BY line)
+      FROM postings WHERE entry_id > %s AND entry_id <= %s GROUP BY entry_id
+"""
+
+
+def stream(connection: Connection, *, batch: int = 5_000) -> Iterator[rules.Sealed]:
+    """Every entry as it stands, in the order of the journal, in bounded memory."""
+    raw = connection.connection.driver_connection
+    assert raw is not None
     after = 0
-    while True:
-        rows = connection.execute(
-            sa.select(entries).where(entries.c.id > after).order_by(entries.c.id).limit(batch)
-        ).all()
-        if not rows:
-            return
-        last = rows[-1].id
-        lines: dict[int, list[tuple[str, int]]] = {}
-        for line in connection.execute(
-            sa.select(postings)
-            .where(postings.c.entry_id > after, postings.c.entry_id <= last)
-            .order_by(postings.c.entry_id, postings.c.line)
-        ):
-            lines.setdefault(line.entry_id, []).append((line.account, line.amount_minor))
-        for row in rows:
-            yield row, tuple(lines.get(row.id, ()))
-        after = last
+    with raw.cursor(binary=True) as cursor:
+        while rows := cursor.execute(_ENTRIES_AFTER, (after, batch)).fetchall():
+            last = rows[-1][0]
+            lines = {
+                entry: tuple(zip(accounts, amounts, strict=True))
+                for entry, accounts, amounts in cursor.execute(_POSTINGS_BETWEEN, (after, last))
+            }
+            for row in rows:
+                fields = dict(zip(ENTRY_COLUMNS, row, strict=True))
+                yield rules.Sealed(fields, lines.get(row[0], ()), fields["prev_hash"], fields["hash"])
+            after = last

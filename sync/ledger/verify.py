@@ -55,7 +55,7 @@ def verify(
     """Every check, in the order in which an auditor would ask. `shops` yields each shop's orders as it shows
     them now; a shop that was not asked is not checked."""
     say("the chain, the balances and the evidence of entries")
-    found = [_chain(connection), _evidence(connection)]
+    found = [chain(connection), _evidence(connection)]
     say("completeness: every order and every day of spend")
     found += [_complete(connection, policy, now=now), _spend(connection, zone=zone), _credited(connection)]
     for name, items in shops.items():
@@ -64,20 +64,19 @@ def verify(
     return found
 
 
-def _chain(connection: Connection) -> Check:
+def chain(connection: Connection) -> Check:
     last, previous, count = 0, rules.GENESIS, 0
-    for row, lines in store.stream(connection):
-        count += 1
-        fields = {name: getattr(row, name) for name in store.SEALED_COLUMNS}
-        if row.id != last + 1:
+    for entry in store.stream(connection):
+        count, number = count + 1, entry.fields["id"]
+        if number != last + 1:
             return Check("chain", count, f"entry {last + 1} is missing", _RESTORE)
-        if bytes(row.prev_hash) != previous:
-            return Check("chain", count, f"entry {row.id} is not sealed to entry {last}", _RESTORE)
-        if sum(amount for _, amount in lines) != 0 or not lines:
-            return Check("chain", count, f"entry {row.id} does not balance", _RESTORE)
-        if rules.seal(fields, lines, previous).hash != bytes(row.hash):
-            return Check("chain", count, f"entry {row.id} was changed after it was booked", _RESTORE)
-        last, previous = row.id, bytes(row.hash)
+        if entry.prev_hash != previous:
+            return Check("chain", count, f"entry {number} is not sealed to entry {last}", _RESTORE)
+        if sum(amount for _, amount in entry.postings) != 0 or not entry.postings:
+            return Check("chain", count, f"entry {number} does not balance", _RESTORE)
+        if rules.seal(entry.fields, entry.postings, previous).hash != entry.hash:
+            return Check("chain", count, f"entry {number} was changed after it was booked", _RESTORE)
+        last, previous = number, entry.hash
     return Check("chain", count)
 
 

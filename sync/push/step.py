@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -20,6 +25,7 @@ from sync.store import canonical, db
 
 log = structlog.get_logger()
 BATCH = 5_000
+READ_AHEAD = 10  # batches read from the outbox at once
 Say = Callable[[str], None]
 
 
@@ -73,6 +79,7 @@ def _want(
         person: (remote_id, {})
         for person, remote_id in store.remote_ids(connection, destination, list(wanted)).items()
     }
+    store.release(connection, destination, list(wanted))
     inherited = store.take_over(connection, destination, {p: e for p, (e, _) in wanted.items()})
     for person, (remote_id, accepted) in inherited.items():
         known[person] = (remote_id or known.get(person, (None, {}))[0], accepted)
@@ -98,23 +105,35 @@ def _standing(row: Any, names: Any, currency: str) -> rules.Standing:
 START = (False, "")
 
 
-def to_send(connection: Connection, destination: str, *, after: tuple[bool, str], limit: int) -> list[Upsert]:
-    """The next pending upserts after `after` (see `place`)."""
-    return [
-        rules.upsert(
-            key=row.person_id,
-            email=row.email,
-            remote_id=row.remote_id,
-            wanted=row.desired,
-            accepted=row.accepted,
-        )
-        for row in store.read_pending(connection, destination, after=after, limit=limit)
-    ]
+def batches(engine: db.Database, destination: str, *, size: int) -> Iterator[list[Upsert]]:
+    """What is pending now, in batches; a row that stays pending does not come again."""
+    after = START
+    while True:
+        with engine.connect() as connection:
+            rows = store.read_pending(connection, destination, after=after, limit=size * READ_AHEAD)
+        if not rows:
+            return
+        for first in range(0, len(rows), size):
+            yield [
+                rules.upsert(
+                    key=row.person_id,
+                    email=row.email,
+                    remote_id=row.remote_id,
+                    wanted=row.desired,
+                    accepted=row.accepted,
+                )
+                for row in rows[first : first + size]
+            ]
+        after = rows[-1].remote_id is None, rows[-1].person_id
 
 
-def place(batch: Sequence[Upsert]) -> tuple[bool, str]:
-    """Where the batch ends in the order of the outbox."""
-    return batch[-1].remote_id is None, batch[-1].key
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A batch on its way."""
+
+    batch: Sequence[Upsert]
+    sent_at: datetime
+    outcomes: Future[list[Outcome]]
 
 
 def send(
@@ -126,59 +145,83 @@ def send(
     fields: Sequence[str],
     say: Say,
 ) -> None:
-    """Send what is pending for the destination `name`, batch by batch, and record every item's outcome.
+    """Send what is pending for the destination `name`, some batches at once, and record every item's outcome.
 
-    `fields` are all that the push rules may write there.
-
-    Killed between sending and recording, the batch is sent again: the same state, so nothing changes there.
+    `fields` are all that the push rules may write there. What is on its way when the run is stopped or an
+    error ends it is waited for and recorded. Killed between sending and recording, a batch is sent again: the
+    same state, so nothing changes there.
     """
-    after, done = START, 0
-    prepared = False
-    while True:
-        run.go_on()
-        with engine.connect() as connection:
-            batch = to_send(connection, name, after=after, limit=destination.batch_size)
-        if not batch:
-            return
-        sent_at = datetime.now(UTC)
+    flying: deque[_Flight] = deque()
+    landed = partial(_land, engine, run, name, flying, say)
+    with ThreadPoolExecutor(max_workers=destination.parallel) as pool:
         try:
-            if not prepared:
-                destination.prepare(fields)
-                prepared = True
-            outcomes = {outcome.key: outcome for outcome in destination.write(batch)}
+            for number, batch in enumerate(batches(engine, name, size=destination.batch_size)):
+                run.go_on()
+                if number == 0:
+                    destination.prepare(fields)
+                answer = pool.submit(copy_context().run, destination.write, batch)
+                flying.append(_Flight(batch, datetime.now(UTC), answer))
+                if len(flying) >= 2 * destination.parallel:
+                    landed(at_least=destination.parallel)
         except ConnectorError as error:
-            run.errors.append((f"push: {error.message}", error.hint))
-            log.error("push_failed", kind=error.kind, error=error.message, todo=error.hint)
-            return
-        for item in batch:
-            outcomes.setdefault(item.key, Outcome(item.key, "retry", reason="the answer did not name it"))
+            _note(run, error)
+        finally:
+            _land_all(run, landed, flying)
+
+
+def _land_all(run: runs.Run, landed: Callable[..., None], flying: deque[_Flight]) -> None:
+    while flying:
+        try:
+            landed(at_least=len(flying))
+        except ConnectorError as error:
+            _note(run, error)
+
+
+def _note(run: runs.Run, error: ConnectorError) -> None:
+    told = f"push: {error.message}", error.hint
+    if told not in run.errors:
+        run.errors.append(told)
+        log.error("push_failed", kind=error.kind, error=error.message, todo=error.hint)
+
+
+def _land(
+    engine: Engine, run: runs.Run, name: str, flying: deque[_Flight], say: Say, *, at_least: int
+) -> None:
+    """Record the oldest batches, `at_least` so many and all others that are back, in one transaction.
+
+    Raises the `ConnectorError` of a batch that was not written, once those before it are recorded.
+    """
+    items: list[Upsert] = []
+    outcomes: dict[str, Outcome] = {}
+    failed: ConnectorError | None = None
+    sent_at = flying[0].sent_at
+    while flying and failed is None and (at_least > 0 or flying[0].outcomes.done()):
+        flight, at_least = flying.popleft(), at_least - 1
+        try:
+            answers = {outcome.key: outcome for outcome in flight.outcomes.result()}
+        except ConnectorError as error:
+            failed = error
+            continue
+        items += flight.batch
+        for item in flight.batch:
+            unnamed = Outcome(item.key, "retry", reason="the answer did not name it")
+            outcomes[item.key] = answers.get(item.key, unnamed)
+    if items:
         with engine.begin() as connection:
             runs.check_fence(connection, run)
             store.record(
                 connection,
                 name,
-                batch,
+                items,
                 outcomes,
                 run_id=run.id,
                 sent_at=sent_at,
                 answered_at=datetime.now(UTC),
             )
-        counts: dict[str, int] = {"sent": len(batch)}
-        for outcome in outcomes.values():
-            counts[outcome.status] = counts.get(outcome.status, 0) + 1
-        run.count("push", counts)
-        after, done = place(batch), done + len(batch)
-        say(f"{name}: {done:,} pushed")
-
-
-def waiting(connection: Connection, name: str, *, batch_size: int) -> list[list[Upsert]]:
-    """The batches that `send` would send now."""
-    after = START
-    batches: list[list[Upsert]] = []
-    while batch := to_send(connection, name, after=after, limit=batch_size):
-        batches.append(batch)
-        after = place(batch)
-    return batches
+        run.count("push", {"sent": len(items), **Counter(outcome.status for outcome in outcomes.values())})
+        say(f"{name}: {run.total('sent'):,} pushed")
+    if failed is not None:
+        raise failed
 
 
 def preview(

@@ -44,7 +44,9 @@ _STANDINGS = sa.text(
           FROM addresses ORDER BY person_id, rank, at NULLS LAST, email
     ), sold AS (
         SELECT a.person_id, sum(p.amount_minor) AS revenue_minor,
-               count(DISTINCT (e.connector, e.subject)) AS orders
+               -- an order edited to nothing, or to another currency, has entries, but no sale in force
+               count(DISTINCT e.id) FILTER (WHERE e.part = 'sale' AND e.reverses IS NULL)
+               - count(DISTINCT e.id) FILTER (WHERE e.part = 'sale' AND e.reverses IS NOT NULL) AS orders
           FROM attributions a JOIN wanted USING (person_id)
           JOIN entries e ON e.connector = a.connector AND e.subject = 'order:' || a.order_id
                         AND e.currency = :currency
@@ -89,9 +91,12 @@ def remote_ids(connection: Connection, destination: str, persons: Sequence[str])
 _TAKE_OVER = sa.text(
     """
     WITH heirs AS (
-        SELECT DISTINCT ON (n.person_id) n.person_id, o.person_id AS former, o.remote_id, o.accepted
+        SELECT DISTINCT ON (n.person_id) n.person_id, o.person_id AS former,
+               CASE WHEN m.person_id <> n.person_id THEN NULL ELSE o.remote_id END AS remote_id,
+               CASE WHEN m.person_id <> n.person_id THEN '{}' ELSE o.accepted END AS accepted
           FROM unnest(CAST(:persons AS text[]), CAST(:emails AS text[])) AS n (person_id, email)
           JOIN outbox o ON o.destination = :destination AND o.email = n.email AND o.person_id <> n.person_id
+          LEFT JOIN members m ON (m.kind, m.connector, m.external_id) = ('contact', o.destination, o.remote_id)
          WHERE NOT EXISTS (SELECT FROM outbox x
                             WHERE x.destination = :destination AND x.person_id = n.person_id)
          ORDER BY n.person_id, o.changed_at DESC, o.person_id
@@ -113,6 +118,21 @@ def take_over(
         {"destination": destination, "persons": list(people), "emails": list(people.values())},
     )
     return {row.person_id: (row.remote_id, row.accepted) for row in rows}
+
+
+_RELEASE = sa.text(
+    """
+    UPDATE outbox o SET remote_id = NULL, accepted = '{}', status = 'pending', tries = 0
+      FROM members m
+     WHERE o.destination = :destination AND o.person_id = ANY(:persons) AND m.person_id <> o.person_id
+       AND (m.kind, m.connector, m.external_id) = ('contact', o.destination, o.remote_id)
+    """
+)
+
+
+def release(connection: Connection, destination: str, persons: Sequence[str]) -> None:
+    """Let go of contacts that are known to be somebody else's by now: what is written to them would be wrong."""
+    connection.execute(_RELEASE, {"destination": destination, "persons": list(persons)})
 
 
 def write_desired(
@@ -209,6 +229,25 @@ def read_pending(
     )
 
 
+def _delivery(
+    destination: str, item: Upsert, outcome: Outcome, run_id: int, sent_at: datetime, answered_at: datetime
+) -> tuple[Any, ...]:
+    """A row of `deliveries`, in the order of its columns."""
+    return (
+        destination,
+        item.key,
+        run_id,
+        outcome.remote_id or item.remote_id,
+        db.json(dict(item.fields)),
+        db.json(dict(outcome.shown)),
+        outcome.status,
+        outcome.version,
+        outcome.reason or None,
+        sent_at,
+        answered_at,
+    )
+
+
 def record(
     connection: Connection,
     destination: str,
@@ -220,24 +259,11 @@ def record(
     answered_at: datetime,
 ) -> None:
     """Store what became of a batch. A row whose desired state moved on meanwhile stays pending."""
-    connection.execute(
-        sa.insert(deliveries),
-        [
-            {
-                "destination": destination,
-                "person_id": item.key,
-                "run_id": run_id,
-                "remote_id": outcomes[item.key].remote_id or item.remote_id,
-                "sent": dict(item.fields),
-                "shown": dict(outcomes[item.key].shown),
-                "outcome": outcomes[item.key].status,
-                "version": outcomes[item.key].version,
-                "reason": outcomes[item.key].reason or None,
-                "sent_at": sent_at,
-                "answered_at": answered_at,
-            }
-            for item in sent
-        ],
+    db.copy_rows(
+        connection,
+        "deliveries",
+        [column.name for column in deliveries.c if column.name != "id"],
+        (_delivery(destination, item, outcomes[item.key], run_id, sent_at, answered_at) for item in sent),
     )
     rows = [
         (

@@ -336,21 +336,33 @@ def test_a_settled_sale_in_another_currency_is_credited_anew():
 ENTRY = {
     "id": 1,
     "kind": "sale",
+    "connector": "shop",
     "subject": "order:Żółw",
+    "part": "sale",
+    "generation": 1,
+    "currency": "PLN",
     "happened_at": datetime(2024, 1, 31, 23, 5, 6, 7, tzinfo=timezone(timedelta(hours=1))),
     "business_day": date(2024, 2, 1),
-    "evidence_sha256": bytes(range(4)),
+    "booked_at": datetime(2024, 2, 2, tzinfo=UTC),
+    "policy_version": 3,
+    "reason": "order paid",
+    "author": "leadledger",
     "reverses": None,
+    "evidence_id": 9,
+    "evidence_sha256": bytes(range(4)),
 }
+OTHER = {date: date(2020, 1, 1), datetime: datetime(2020, 1, 1, tzinfo=UTC), bytes: b"x", int: 77, str: "else"}
 POSTINGS = (("Credit:Campaign:ads:1", 100), ("Revenue:Shop:shop", -100))
 # Written by hand; the digests come from `sha256sum` of 32 zero bytes and this text, and of the digest and it.
 BYTES = (
-    '{"business_day":"2024-02-01","evidence_sha256":"00010203","happened_at":"2024-01-31T22:05:06.000007Z",'
-    '"id":1,"kind":"sale","postings":[["Credit:Campaign:ads:1",100],["Revenue:Shop:shop",-100]],'
-    '"reverses":null,"subject":"order:Żółw"}'
+    '{"author":"leadledger","booked_at":"2024-02-02T00:00:00.000000Z","business_day":"2024-02-01",'
+    '"connector":"shop","currency":"PLN","evidence_id":9,"evidence_sha256":"00010203","generation":1,'
+    '"happened_at":"2024-01-31T22:05:06.000007Z","id":1,"kind":"sale","part":"sale","policy_version":3,'
+    '"postings":[["Credit:Campaign:ads:1",100],["Revenue:Shop:shop",-100]],'
+    '"reason":"order paid","reverses":null,"subject":"order:Żółw"}'
 ).encode()
-FIRST = "bb0c043487d22dc4c9411361cbf33b399a90db40fb0679c98e9d518b90b216a9"
-SECOND = "acfc781007176e5a44f04d6c60d14f2ac952c9d7d34cca3b483d6c189f4d1386"
+FIRST = "1d67ca44a17e6e761c718e937f4379bd923218b6f69e2b8dd06704fb0f035b67"
+SECOND = "af4402d33754162b6f9b4f2e7c1a0f339668457d06603acfe279f7bfa3bb9003"
 
 
 def test_what_is_hashed_is_fixed_for_ever():
@@ -370,7 +382,7 @@ def test_each_seal_covers_the_entry_and_the_seal_before():
 @given(st.sampled_from(sorted(ENTRY)), st.integers(0, 1))
 def test_a_seal_changes_with_anything_in_the_entry(name, line):
     whole = rules.seal(ENTRY, POSTINGS, rules.GENESIS).hash
-    changed = ENTRY | {name: "something else"}
+    changed = ENTRY | {name: OTHER.get(type(ENTRY[name]), 77)}
     assert rules.seal(changed, POSTINGS, rules.GENESIS).hash != whole
     moved = tuple((a, n + (i == line)) for i, (a, n) in enumerate(POSTINGS))
     assert rules.seal(ENTRY, moved, rules.GENESIS).hash != whole
