@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from mappings.normalise import canonical_gmail
 
@@ -13,8 +15,9 @@ Ref = tuple[str, str, str]  # kind, connector, external id
 Key = tuple[str, str]  # kind, value
 
 KINDS = ("lead", "touch", "order", "contact", "stage_change")
-# The record a person is named after: the steadier a kind is, the earlier it stands.
-_ANCHORS = {"lead": 0, "contact": 1, "order": 2, "touch": 3, "stage_change": 4}
+# The record a person is named after is its first by kind, connector and id: the steadier a kind is, the
+# earlier it stands.
+ANCHORS = ("lead", "contact", "order", "touch", "stage_change")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,24 @@ def keys_of(
     return {key for key in keys if key[0] in rules.keys}
 
 
-def ignored(key: Key, seen_with: Mapping[str, int], rules: Rules) -> str | None:
+Listed = Callable[[Key], str | None]
+
+
+def ignore_list(rules: Rules) -> Listed:
+    """A function that says why a key is on the ignore list, None where it is not."""
+    patterns = {pattern: fnmatch.translate(_as_key(pattern.lower(), rules)) for pattern in rules.ignore}
+    any_of_them = re.compile("|".join(patterns.values()) or r"(?!)")
+
+    def listed(key: Key) -> str | None:
+        if key[0] != "email" or not any_of_them.match(key[1]):
+            return None
+        first = next(pattern for pattern, text in patterns.items() if re.match(text, key[1]))
+        return f"is on the ignore list ({first})"
+
+    return listed
+
+
+def crowd(key: Key, seen_with: Mapping[str, int], rules: Rules) -> str | None:
     """Why `key` must not join records, or None.
 
     `seen_with` counts by kind the different other keys that stand beside it in records. A phone, a click id
@@ -61,13 +81,8 @@ def ignored(key: Key, seen_with: Mapping[str, int], rules: Rules) -> str | None:
     till, a family or a form filled in by staff; an e-mail address beside more phones than its cap to an
     office.
     """
-    kind, value = key
-    if kind == "email":
-        for pattern in rules.ignore:
-            if fnmatchcase(value, _as_key(pattern.lower(), rules)):
-                return f"is on the ignore list ({pattern})"
-    other = "phone" if kind == "email" else "email"
-    count, cap = seen_with.get(other, 0), rules.caps.get(kind)
+    other = "phone" if key[0] == "email" else "email"
+    count, cap = seen_with.get(other, 0), rules.caps.get(key[0])
     if cap is not None and count > cap:
         return f"stands beside {count} different {other}s, more than {cap}"
     return None
@@ -80,33 +95,30 @@ def _as_key(pattern: str, rules: Rules) -> str:
     return canonical_gmail(pattern, dots=rules.gmail_dots, plus=rules.plus_tags)
 
 
-def persons(sightings: Mapping[Ref, Iterable[Key]]) -> dict[Ref, str]:
-    """Group records that share keys, directly or over others; each gets its person's id.
+def components(count: int, together: Iterable[Sequence[int]]) -> array[int]:
+    """Group the numbers below `count` of which some, over any way, stand `together`: by number, the lowest of its
+    group.
 
-    A person is named after its anchor, the first of its records in a fixed order, so that the id depends on
-    what belongs together only, never on the order in which it came.
+    Records are numbered in the order of anchors, so that this is the anchor: it depends on what belongs
+    together only, never on the order in which it came.
     """
-    parent: dict[Ref, Ref] = {ref: ref for ref in sightings}
+    parent = array("q", range(count))
 
-    def root(ref: Ref) -> Ref:
-        while parent[ref] != ref:
-            parent[ref] = parent[parent[ref]]
-            ref = parent[ref]
-        return ref
+    def root(n: int) -> int:
+        while parent[n] != n:
+            parent[n] = parent[parent[n]]
+            n = parent[n]
+        return n
 
-    first: dict[Key, Ref] = {}
-    for ref, keys in sightings.items():
-        for key in keys:
-            other = root(first.setdefault(key, ref))
-            mine = root(ref)
-            if other != mine:
-                low, high = sorted((other, mine), key=anchor_order)
-                parent[high] = low
-    return {ref: person_id(root(ref)) for ref in sightings}
-
-
-def anchor_order(ref: Ref) -> tuple[int, str, str]:
-    return (_ANCHORS[ref[0]], ref[1], ref[2])
+    for numbers in together:
+        mine = root(numbers[0])
+        for number in numbers[1:]:
+            other = root(number)
+            mine, higher = (mine, other) if mine < other else (other, mine)
+            parent[higher] = mine
+    for n in range(count):
+        parent[n] = parent[parent[n]]  # a parent is lower, so it stands already
+    return parent
 
 
 def person_id(anchor: Ref) -> str:
@@ -162,7 +174,3 @@ def joining_keys(
             for key in sightings.get(ref, ()):
                 holders.setdefault(key, set()).add(before.get(ref))
     return tuple(sorted({key[0] for key, olds in holders.items() if len(olds) > 1}))
-
-
-def batches(items: Sequence[Ref], size: int) -> list[Sequence[Ref]]:
-    return [items[i : i + size] for i in range(0, len(items), size)]
