@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -57,31 +57,33 @@ def read_orders(connection: Connection, refs: Sequence[Ref]) -> dict[Ref, sa.Row
     return {(r.connector, r.external_id): r for r in rows}
 
 
-def read_touches(connection: Connection, person_ids: Sequence[str]) -> dict[str, list[Any]]:
-    touch = CANONICAL["touch"]
+_TOUCHES = sa.text(
+    """
+    SELECT m.person_id, t.connector, t.external_id, t.occurred_at, t.kind, t.direct, t.campaign_id,
+           t.campaign_name, t.utm_source, t.utm_campaign, t.utm_id
+      FROM unnest(CAST(:persons AS text[]), CAST(:since AS timestamptz[]), CAST(:until AS timestamptz[]))
+           AS span (person_id, since, until)
+      JOIN members m ON m.person_id = span.person_id AND m.kind = 'touch'
+      JOIN touches t ON (t.connector, t.external_id) = (m.connector, m.external_id)
+     WHERE t.occurred_at BETWEEN span.since AND span.until AND t.kind = ANY(CAST(:kinds AS text[]))
+     ORDER BY m.person_id, t.occurred_at
+    """
+)
+EVER = (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC))
+
+
+def read_touches(
+    connection: Connection, spans: Mapping[str, tuple[datetime, datetime]], *, kinds: Iterable[str]
+) -> dict[str, list[Any]]:
+    """The touches of some kinds that each person has within a span of time, the oldest first."""
     rows = connection.execute(
-        sa.select(
-            members.c.person_id,
-            touch.c.connector,
-            touch.c.external_id,
-            touch.c.occurred_at,
-            touch.c.kind,
-            touch.c.direct,
-            touch.c.campaign_id,
-            touch.c.campaign_name,
-            touch.c.utm_source,
-            touch.c.utm_campaign,
-            touch.c.utm_id,
-        )
-        .join(
-            members,
-            sa.and_(
-                members.c.kind == "touch",
-                members.c.connector == touch.c.connector,
-                members.c.external_id == touch.c.external_id,
-            ),
-        )
-        .where(members.c.person_id == sa.any_(_texts(person_ids)))
+        _TOUCHES,
+        {
+            "persons": list(spans),
+            "since": [since for since, _ in spans.values()],
+            "until": [until for _, until in spans.values()],
+            "kinds": sorted(kinds),
+        },
     )
     found: dict[str, list[Any]] = {}
     for row in rows:

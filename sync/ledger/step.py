@@ -17,7 +17,7 @@ from sync.attribute.store import Ref
 from sync.ledger import rules, store
 from sync.store import canonical
 
-BATCH = 5_000
+BATCH = 2_000
 AUTHOR = "leadledger"
 
 
