@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -14,6 +16,59 @@ from connectors.errors import ConnectorError, Kind
 
 T = TypeVar("T")
 RETRY_STATUSES = frozenset({408, 423, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_BLANK = re.compile(r"[ \t\r\n]*")
+_SLOW = json.JSONDecoder()
+
+
+def read(text: bytes | msgspec.Raw, type: type[T]) -> T:
+    """JSON as `type`, also with half surrogate pairs, which programs that cut texts write and msgspec refuses.
+
+    Raises `msgspec.DecodeError`.
+    """
+    try:
+        return msgspec.json.decode(text, type=type)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        if not _SURROGATE.search(bytes(text)):
+            raise
+    try:
+        found: T = _slowly(bytes(text).decode("utf-8-sig"), type)
+    except ValueError as error:
+        raise msgspec.DecodeError("no JSON") from error
+    return found
+
+
+def _slowly(text: str, type: Any) -> Any:
+    value = _SLOW.decode(text)
+    if type == list[msgspec.Raw] and isinstance(value, list):
+        return [member for _, member in _members(text)]
+    if type == dict[str, msgspec.Raw] and isinstance(value, dict):
+        return dict(_members(text))
+    return msgspec.convert(value, type)
+
+
+def _members(text: str) -> Iterator[tuple[str, msgspec.Raw]]:
+    """Name ("" in a list) and exact text of each member of a JSON list or object that is known to be valid."""
+
+    def blank(at: int) -> int:
+        found = _BLANK.match(text, at)
+        return found.end() if found else at
+
+    at = blank(0)
+    named, at = text[at] == "{", blank(at + 1)
+    while text[at] not in "]}":
+        name = ""
+        if named:
+            name, at = _SLOW.raw_decode(text, at)
+            at = blank(blank(at) + 1)
+        _, end = _SLOW.raw_decode(text, at)
+        yield name, msgspec.Raw(text[at:end].encode())
+        at = blank(end)
+        at = blank(at + 1) if text[at] == "," else at
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +99,10 @@ class Answer:
 
     def _decode(self, part: bytes | msgspec.Raw, type: type[T]) -> T:
         try:
-            return msgspec.json.decode(part, type=type)
+            return read(part, type)
+        except RecursionError as error:
+            message = f"{self.path} answered JSON that is nested too deep"
+            raise ConnectorError("protocol", message, status=self.status) from error
         except msgspec.ValidationError as error:
             # Its text names types and the place, never a value.
             message = f"{self.path} answered JSON of another shape: {error}"

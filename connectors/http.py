@@ -18,6 +18,7 @@ import msgspec
 import structlog
 import tenacity
 
+from connectors import _body
 from connectors._answer import Answer, Classify, Problem, default_classify
 from connectors._pace import LONGEST_WAIT_S, Pacer, retry_after_s
 from connectors.errors import ConnectorError
@@ -25,6 +26,7 @@ from connectors.errors import ConnectorError
 __all__ = ["Answer", "Classify", "Http", "HttpSettings", "Problem", "default_classify", "retry_after_s"]
 
 MIB = 1024 * 1024
+ANSWER_S = 600.0
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 # At INFO and below these write whole addresses with their queries, and headers.
@@ -59,7 +61,7 @@ class HttpSettings:
     burst: int = 1
     parallel: int = 4
     timeout_s: float = 60.0
-    answer_s: float = 600.0
+    answer_s: float = field(default_factory=lambda: ANSWER_S)
     retries: int = 5
     retry_base_s: float = 1.0
     retry_max_s: float = 60.0
@@ -108,6 +110,7 @@ class Http:
             headers={
                 "user-agent": user_agent or _user_agent(),
                 "accept": "application/json",
+                "accept-encoding": _body.ACCEPTED,
                 **settings.headers,
             },
             timeout=httpx.Timeout(settings.timeout_s, connect=min(20.0, settings.timeout_s)),
@@ -223,18 +226,17 @@ class Http:
         with self._client.stream(method, url, content=content, headers=headers) as response:
             seen["status"] = response.status_code
             parts: list[bytes] = []
-            for part in response.iter_bytes():
-                seen["bytes"] += len(part)
-                if seen["bytes"] > limit:
-                    raise ConnectorError(
-                        "too_large",
-                        f"{self._clean(url.path)} answered more than {limit:,} bytes",
-                        hint="Ask for smaller pages in the connector's options.",
-                        status=response.status_code,
-                    )
-                if self._clock() > give_up_at:
-                    raise _TooSlow("the answer did not end in time", request=response.request)
-                parts.append(part)
+            path = self._clean(url.path)
+            try:
+                for part in _body.parts(response, path=path, bytes_max=limit):
+                    seen["bytes"] += len(part)
+                    if self._clock() > give_up_at:
+                        raise _TooSlow("the answer did not end in time", request=response.request)
+                    parts.append(part)
+            except _body.TooLarge as error:
+                raise ConnectorError(
+                    "too_large", f"{path} answered more than {limit:,} bytes", status=response.status_code
+                ) from error
             return Answer(response.status_code, response.headers, b"".join(parts), url.path)
 
     def _error(self, problem: Problem, *, status: int | None = None) -> ConnectorError:
@@ -313,6 +315,8 @@ def _describe(url: httpx.URL, error: httpx.RequestError) -> Problem:
         what = "no answer in time"
     elif isinstance(error, httpx.ConnectError):
         what = f"cannot connect to {url.host}"
+    elif isinstance(error, httpx.DecodingError):
+        what = "the answer cannot be unpacked"
     else:
         what = f"the connection broke ({type(error).__name__})"
     return Problem("vendor", f"{url.path}: {what}", "The next run tries again.", retry=True)

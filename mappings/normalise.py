@@ -27,6 +27,7 @@ from mappings.unfit import Unfit, shape
 TEXT_LENGTH_MAX = 10_000
 URL_LENGTH_MAX = TEXT_LENGTH_MAX
 MINOR_MAX = 2**63 - 1
+AMOUNT_MAX = MINOR_MAX // 10**4  # no currency has more than four decimals
 REMEMBERED = 8_192  # texts: an order and its touch hold the same address, many orders the same amounts
 # Wider than any business date, narrow enough to catch a zero date, and seconds taken for milliseconds.
 YEAR_MIN, YEAR_MAX = 1990, 2199
@@ -173,6 +174,15 @@ def _decimal(raw: str, decimal_comma: bool) -> Decimal:
     if len(raw) > _DECIMAL_SIZE_MAX:
         raise Unfit("a number of too many digits", f"it must have at most {_DECIMAL_SIZE_MAX} digits")
     return Decimal(raw)
+
+
+def given_back(amount: Decimal) -> Decimal:
+    """`amount` of a refund, whose currency is told elsewhere: not below zero, and bookable in any currency."""
+    if amount < 0:
+        raise Unfit("an amount below zero", "it must be positive; `sum:` with `negate: true` turns it round")
+    if amount > AMOUNT_MAX:
+        raise Unfit("an amount beyond 64 bits", "it must be a real amount of money")
+    return amount
 
 
 def decimal_text(value: Any, *, decimal_comma: bool = False) -> str | None:

@@ -33,7 +33,7 @@ def shape(value: Any) -> str:
         return f"an object with {len(value)} names"
     raw = str(value) if isinstance(value, str | int | Decimal | date) else type(value).__name__
     masked = "".join(
-        "9" if c.isdigit() else "a" if c.isalpha() else c if c.isascii() else "?" for c in raw[:40]
+        "9" if c.isdigit() else "a" if c.isalpha() else c if " " <= c <= "~" else "?" for c in raw[:40]
     )
     kind = "text" if isinstance(value, str) else "number"
     return f'{kind} "{masked}"' + (f" ({len(raw)} characters)" if len(raw) > 40 else "")

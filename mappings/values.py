@@ -153,6 +153,8 @@ def _pipeline(spec: Mapping[Any, Any], place: Place) -> Convert:
     steps.append(_function(spec, place))
     if place.target.allowed:
         steps.append(_allowed(place.target.allowed))
+    if place.target.name == "amount":
+        steps.append(lambda value, _: normalise.given_back(value))
 
     if len(steps) == 1 and "map" not in spec:
         only = steps[0]

@@ -15,6 +15,7 @@ import msgspec
 import pydantic
 import structlog
 
+from connectors._answer import read
 from connectors.ads import meta_ads_days as days_of
 from connectors.ads import meta_ads_wire as wire
 from connectors.ads.meta_ads_days import Days
@@ -310,7 +311,7 @@ class MetaAds:
 
     def _decode(self, path: str, item: msgspec.Raw, kind: type[wire.T]) -> wire.T:
         try:
-            return msgspec.json.decode(item, type=kind)
+            return read(item, kind)
         except msgspec.DecodeError as error:
             raise ConnectorError("protocol", f"{path} answered an item of another shape: {error}") from error
 

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import msgspec
 
+from connectors._answer import read
 from connectors.errors import ConnectorError
 from connectors.http import Answer, Problem, default_classify
 
@@ -127,7 +128,7 @@ class _Failed(msgspec.Struct):
 def head(item: msgspec.Raw, kind: type[T]) -> T:
     """The few fields of an item that are looked at; an item of another shape has none of them."""
     try:
-        return msgspec.json.decode(item, type=kind)
+        return read(item, kind)
     except msgspec.DecodeError:
         return kind()
 
@@ -164,11 +165,9 @@ def time_of(value: Any) -> datetime | None:
 
 def error_of(answer: Answer) -> _Error | None:
     """The error that an answer holds, whatever its status."""
-    if answer.status < 400:
-        return None
     try:
         return msgspec.json.decode(answer.body, type=_Failed).error
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
 
 
@@ -182,9 +181,7 @@ def asks_too_much(answer: Answer) -> bool:
 
 def classify(answer: Answer) -> Problem | None:
     """What an answer means; that too much was asked is left to the one who asked."""
-    if answer.status < 400:
-        if answer.body.lstrip()[:1] == b"{":
-            return None
+    if answer.status < 400 and answer.body.lstrip()[:1] != b"{":
         return Problem("vendor", f"{answer.path} answered no JSON object", retry=True)
     return None if asks_too_much(answer) else problem_of(answer)
 
@@ -216,7 +213,7 @@ def problem_of(answer: Answer) -> Problem | None:
         hint = "The id is wrong, or the token's user may not see what it names."
         return Problem("config", said, hint)
     general = default_classify(answer)
-    return replace(general, kind="protocol", message=said, retry=False) if general else None
+    return replace(general, message=said) if general and general.retry else Problem("protocol", said)
 
 
 def pace(answer: Answer) -> float:

@@ -5,13 +5,15 @@ The other direction, writing, is in `hubspot_write`. Facts: HubSpot's CRM API v3
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 import structlog
 
+from connectors._answer import read
 from connectors.contract import Connector, Context, Cursor, Finding, Page, RawRecord, Stream, Window
 from connectors.crm import hubspot_api as api
 from connectors.crm.hubspot_write import HubSpotContacts
@@ -24,6 +26,7 @@ HISTORY_BATCH = 50
 """Contacts a call when their history is asked for; the vendor's limit is lower there than without."""
 OWNERS_PAGE = 100
 CALLS_MAX = 1_000_000
+NO_HISTORY = {"broken": "the contact has no 'propertiesWithHistory', although it was asked for"}
 PROPERTIES = (
     "email",
     "hs_additional_emails",
@@ -61,18 +64,34 @@ class _Found(msgspec.Struct):
     total: int | None = None
 
 
-class _Contact(msgspec.Struct):
-    id: str
-    properties: dict[str, Any] = {}
-    updatedAt: str | None = None  # noqa: N815 - the vendor's name
+class _Next(msgspec.Struct):
+    after: str | None = None
+
+
+class _Paging(msgspec.Struct):
+    next: _Next | None = None
+
+
+class _Listing(msgspec.Struct):
+    paging: _Paging | None = None
+
+
+class _Read(msgspec.Struct):
+    results: list[msgspec.Raw]
+    errors: list[dict[str, Any]] | None = None
+
+
+class _Item(msgspec.Struct):
+    """What is looked at of a contact or an owner. Types are left open: one odd record is no reason to stop."""
+
+    id: Any = None
+    properties: Any = None
+    propertiesWithHistory: Any = None  # noqa: N815
+    updatedAt: Any = None  # noqa: N815 - the vendor's name
 
     def modified_at(self) -> datetime | None:
-        return _time(self.properties.get("lastmodifieddate") or self.updatedAt)
-
-
-class _Owner(msgspec.Struct):
-    id: str
-    updatedAt: str | None = None  # noqa: N815 - the vendor's name
+        held = self.properties.get("lastmodifieddate") if isinstance(self.properties, dict) else None
+        return _time(held) or _time(self.updatedAt)
 
 
 class HubSpot:
@@ -113,7 +132,7 @@ class HubSpot:
             latest = _latest(latest, heads)
             yield Page(
                 [
-                    RawRecord(head.id, bytes(item), version=head.modified_at())
+                    RawRecord(_key(head, item), bytes(item), version=head.modified_at())
                     for item, head in zip(items, heads, strict=True)
                 ]
             )
@@ -132,15 +151,16 @@ class HubSpot:
         for _, heads, _ in self._changed(window, ["lastmodifieddate"]):
             latest = _latest(latest, heads)
             records: list[RawRecord] = []
-            for start in range(0, len(heads), HISTORY_BATCH):
-                answer = self._histories([head.id for head in heads[start : start + HISTORY_BATCH]])
-                for item in answer.raw_items("results"):
-                    head = _decode(item, _Contact)
-                    records.append(RawRecord(head.id, bytes(item), head.modified_at(), context))
+            ids = [str(head.id) for head in heads if _is_id(head.id)]
+            for start in range(0, len(ids), HISTORY_BATCH):
+                for item in self._histories(ids[start : start + HISTORY_BATCH]):
+                    head = _head(item)
+                    known = context if head.propertiesWithHistory is not None else {**context, **NO_HISTORY}
+                    records.append(RawRecord(_key(head, item), bytes(item), head.modified_at(), known))
             yield Page(records)
         yield Page((), cursor=_cursor(latest, window))
 
-    def _histories(self, ids: Sequence[str]) -> Answer:
+    def _histories(self, ids: Sequence[str]) -> list[msgspec.Raw]:
         """Contacts with the history of their stage; those that are gone are left out, and logged."""
         names = list(dict.fromkeys([*HISTORY, *filter(None, [self._options.reason_property])]))
         body = {
@@ -148,26 +168,27 @@ class HubSpot:
             "properties": ["email", "lastmodifieddate", *names],
             "propertiesWithHistory": names,
         }
-        answer = self._http.post(f"{api.CONTACTS}/batch/read", body)
-        read = answer.decode(dict)
+        read = self._http.post(f"{api.CONTACTS}/batch/read", body).decode(_Read)
         gone = 0
-        for error in read.get("errors") or ():
+        for error in read.errors or ():
             if error.get("category") != "OBJECT_NOT_FOUND":
                 raise ConnectorError("vendor", f"HubSpot: reading the history: {api.describe(error)}")
-            gone += len((error.get("context") or {}).get("ids") or ())
+            context = error.get("context")
+            named = context.get("ids") if isinstance(context, dict) else None
+            gone += len(named) if isinstance(named, list) else 0
         if gone:
             log.info("contacts_gone", count=gone)
-        if len(read.get("results") or ()) + gone < len(ids):
+        if len(read.results) + gone < len(ids):
             raise ConnectorError(
                 "vendor",
-                f"HubSpot: {len(ids)} histories were asked for, {len(read.get('results') or ())} came",
+                f"HubSpot: {len(ids)} histories were asked for, {len(read.results)} came",
                 hint="The next run asks again.",
             )
-        return answer
+        return read.results
 
     def _changed(
         self, window: Window, properties: list[str]
-    ) -> Iterator[tuple[list[msgspec.Raw], list[_Contact], int | None]]:
+    ) -> Iterator[tuple[list[msgspec.Raw], list[_Item], int | None]]:
         """Contacts modified within the window, by id: item bytes, their heads, and the count of the rest.
 
         Each page is a query of its own for ids above the last one. So neither contacts that leave the window
@@ -191,35 +212,41 @@ class HubSpot:
                 )
             answer = self._search_http.post(f"{api.CONTACTS}/search", body)
             items = answer.raw_items("results")
-            heads = [_decode(item, _Contact) for item in items]
+            heads = [_head(item) for item in items]
             if items:
                 yield items, heads, answer.decode(_Found).total
             if len(items) < self._options.page_size:
                 return
-            if not _above(heads[-1].id, last_id):
-                raise ConnectorError("protocol", "HubSpot: the search is not sorted by hs_object_id")
-            last_id = heads[-1].id
+            ids = [str(head.id) for head in heads if _is_id(head.id)]
+            if not ids or not _above(ids[-1], last_id):
+                raise ConnectorError(
+                    "protocol", "HubSpot: the search is not sorted by hs_object_id, or gives a page again"
+                )
+            last_id = ids[-1]
         raise ConnectorError("protocol", f"HubSpot: the search has no end after {CALLS_MAX} calls")
 
     def _owners(self) -> Iterator[Page]:
         """People who are owners, then those who left, who still stand in the history."""
         for archived in ("false", "true"):
             after: str | None = None
-            for _ in range(CALLS_MAX):
-                params = {"limit": OWNERS_PAGE, "archived": archived}
-                answer = self._http.get(api.OWNERS, {**params, "after": after} if after else params)
-                items = answer.raw_items("results")
-                heads = [_decode(item, _Owner) for item in items]
+            seen: set[str] = set()
+            while after is None or after not in seen:
+                seen.update([after] if after else [])
+                answer = self._http.get(
+                    api.OWNERS, {"limit": OWNERS_PAGE, "archived": archived, "after": after}
+                )
+                items = [(item, _head(item)) for item in answer.raw_items("results")]
                 yield Page(
                     [
-                        RawRecord(head.id, bytes(item), version=_time(head.updatedAt))
-                        for item, head in zip(items, heads, strict=True)
+                        RawRecord(_key(head, item), bytes(item), version=_time(head.updatedAt))
+                        for item, head in items
                     ]
                 )
-                paging: Mapping[str, Any] = answer.decode(dict).get("paging") or {}
-                after = (paging.get("next") or {}).get("after")
+                after = _after(answer)
                 if not after:
                     break
+            else:
+                raise ConnectorError("protocol", f"{api.OWNERS} names the same page as the next one again")
 
 
 def _filter(name: str, operator: str, value: str) -> dict[str, str]:
@@ -230,7 +257,12 @@ def _above(new: str, old: str) -> bool:
     return not old or (new.isdigit() and old.isdigit() and int(new) > int(old))
 
 
-def _latest(latest: datetime | None, heads: Sequence[_Contact]) -> datetime | None:
+def _after(answer: Answer) -> str | None:
+    paging = answer.decode(_Listing).paging
+    return paging.next.after if paging and paging.next else None
+
+
+def _latest(latest: datetime | None, heads: Sequence[_Item]) -> datetime | None:
     times = [time for head in heads if (time := head.modified_at())]
     return max([latest, *times] if latest else times, default=latest)
 
@@ -240,17 +272,28 @@ def _cursor(latest: datetime | None, window: Window) -> Cursor | None:
     return Cursor(at=min(latest, window.until)) if latest else None
 
 
-def _decode(item: msgspec.Raw, kind: type[Any]) -> Any:
+def _head(item: msgspec.Raw) -> _Item:
+    """What is looked at of an item; one of another shape has nothing of it."""
     try:
-        return msgspec.json.decode(item, type=kind)
-    except msgspec.DecodeError as error:
-        raise ConnectorError("protocol", f"HubSpot: an item is not as documented: {error}") from error
+        return read(item, _Item)
+    except (msgspec.DecodeError, RecursionError):
+        return _Item()
 
 
-def _time(text: str | None) -> datetime | None:
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | str) and str(value).isdigit()
+
+
+def _key(head: _Item, item: msgspec.Raw) -> str:
+    """An item without an id that can be read is known by its hash: it is set aside later, not lost."""
+    known = isinstance(head.id, int | str) and head.id != ""
+    return str(head.id) if known else f"sha256:{hashlib.sha256(item).hexdigest()}"
+
+
+def _time(text: Any) -> datetime | None:
     try:
-        return datetime.fromisoformat(text).astimezone(UTC) if text else None
-    except ValueError:
+        return datetime.fromisoformat(text).astimezone(UTC) if isinstance(text, str) and text else None
+    except (ValueError, OverflowError):
         return None
 
 

@@ -17,6 +17,7 @@ import msgspec
 import pydantic
 import structlog
 
+from connectors._answer import read
 from connectors.contract import Connector, Context, Cursor, Finding, Page, RawRecord, Stream, Window
 from connectors.email import mailchimp_wire as wire
 from connectors.errors import ConnectorError
@@ -32,6 +33,7 @@ REPORT_LAG = timedelta(minutes=10)
 BOUNCES_FOR = timedelta(days=5)
 """So long after the sending a campaign is read at every run, because bounces may move no time of a report."""
 ACTIVITY_TRIES = 2
+NO_ACTIVITY = {"broken": "the recipient has no 'activity', not even an empty one"}
 REPORT_FIELDS = (
     "reports.id,reports.campaign_title,reports.subject_line,reports.type,reports.list_id,"
     "reports.emails_sent,reports.send_time,"
@@ -176,8 +178,10 @@ class Mailchimp:
             yield from self._options.list_ids
             return
         for rows in self._walk("/lists", "lists", {"fields": "lists.id,total_items"}):
-            found = (wire.decode(item, wire.Named).id for item in rows.items)
-            yield from (list_id for list_id in found if list_id)
+            found = [wire.id_of(wire.decode(item, wire.Named).id) for item in rows.items]
+            if not all(found):
+                raise ConnectorError("protocol", "/lists answered an audience without an id that can be read")
+            yield from found
 
     # campaigns
 
@@ -214,10 +218,16 @@ class Mailchimp:
         state: dict[str, Any] = {}
         done: set[str] = set()
         latest = window.cursor.at if window.cursor else None
+        unread: list[str] = []
         for rows in self._walk("/reports", "reports", {"fields": REPORT_FIELDS}):
             for item in rows.items:
-                report = wire.decode(item, wire.Report)
-                if not report.id or report.id in done:
+                try:
+                    report = read(item, wire.Report)
+                except (msgspec.ValidationError, RecursionError) as error:
+                    # What is known of it is forgotten with its entry: once it can be read again, it is.
+                    unread.append(str(error))
+                    continue
+                if report.id in done:
                     continue
                 done.add(report.id)
                 entry = known.get(report.id)
@@ -233,25 +243,38 @@ class Mailchimp:
         cursor = Cursor(at=latest, state=state)
         if window.cursor is None or cursor != Cursor(window.cursor.at, dict(known)):
             yield Page((), cursor=cursor)
+        if unread:
+            message = f"/reports answered {len(unread)} reports of another shape: {unread[0]}"
+            raise ConnectorError("protocol", message)
 
     def _activity(self, report: wire.Report) -> Generator[Page, None, bool]:
         """Recipients with activity; returns whether all were read.
 
-        The order of the rows is not promised, so when their number does not add up (a page came short) the
-        campaign is read once more, and if need be again at the next run.
+        The order of the rows is not promised, so when their number does not add up (a page came short, or
+        twice) the campaign is read once more, and if need be again at the next run.
         """
         path = f"/reports/{report.id}/email-activity"
         context = {"campaign_id": report.id, "campaign_title": report.campaign_title}
         for _ in range(ACTIVITY_TRIES):
-            count, totals = 0, set[int | None]()
+            count, totals, before = 0, set[int | None](), set[str]()
             try:
                 for rows in self._walk(path, "emails", {"exclude_fields": "emails._links,_links"}, overlap=0):
-                    count += len(rows.items)
+                    heads = [wire.decode(item, wire.Recipient) for item in rows.items]
+                    keys = [
+                        wire.id_of(head.email_id) or _hash(item)
+                        for head, item in zip(heads, rows.items, strict=True)
+                    ]
+                    count += len(set(keys) - before)
                     totals.add(rows.total)
+                    before = set(keys)
                     records = [
-                        RawRecord(f"{report.id}:{head.email_id or _hash(item)}", bytes(item), context=context)
-                        for item in rows.items
-                        if (head := wire.decode(item, wire.Recipient)).activity or head.activity is None
+                        RawRecord(
+                            f"{report.id}:{key}",
+                            bytes(item),
+                            context=context if head.activity is not None else {**context, **NO_ACTIVITY},
+                        )
+                        for key, head, item in zip(keys, heads, rows.items, strict=True)
+                        if head.activity != []
                     ]
                     if records:
                         yield Page(records)
@@ -309,10 +332,7 @@ class _MemberWalk:
         if self._calls > CALLS_MAX:
             raise ConnectorError("protocol", f"the members have no end after {CALLS_MAX} calls")
         times = [wire.time_of(member.last_changed) for member in members]
-        if self._filtered and any(time and time < self.since for time in times):
-            # Seen in the wild: the whole list comes, whatever is asked. Then only the offset can page.
-            log.warning("filter_ignored", parameter="since_last_changed")
-            self._filtered = False
+        ignored = self._filtered and any(time and time < self.since for time in times)
         pairs = [(member.key, time) for member, time in zip(members, times, strict=True)]
         keep = [pair not in self._seen and (pair[1] is None or pair[1] > self._start) for pair in pairs]
         self._seen = set(pairs)  # what comes twice was on the page before
@@ -320,7 +340,12 @@ class _MemberWalk:
             if time and (self.latest is None or time > self.latest):
                 self.latest = time
         restart = self.latest - SECOND if self.latest else self.since
-        if self._filtered and restart > self.since:
+        if ignored:
+            # Seen in the wild: the whole list comes, whatever is asked. Then only the offset can page, and from
+            # the begin: whether this page was one of the list that was asked for is not known.
+            log.warning("filter_ignored", parameter="since_last_changed")
+            self._filtered, self.since, self.offset = False, self._start, 0
+        elif self._filtered and restart > self.since:
             self.since, self.offset = restart, 0
         else:
             self.offset += max(1, len(members) - OFFSET_OVERLAP)
@@ -338,7 +363,7 @@ def _member_record(list_id: str, item: msgspec.Raw, member: wire.Member) -> RawR
 
 
 def _new_records(rows: _Rows, seen: set[str], context: Mapping[str, Any]) -> list[RawRecord]:
-    heads = [(item, wire.decode(item, wire.Named).id or _hash(item)) for item in rows.items]
+    heads = [(item, wire.id_of(wire.decode(item, wire.Named).id) or _hash(item)) for item in rows.items]
     return [RawRecord(key, bytes(item), context=context) for item, key in heads if key not in seen]
 
 

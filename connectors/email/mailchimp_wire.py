@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from connectors.http import Answer, Problem
+from connectors._answer import read
+from connectors.http import Answer, Problem, retry_after_s
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -17,23 +18,25 @@ class Counted(msgspec.Struct):
 
 
 class Member(msgspec.Struct):
-    id: str | None = None
-    contact_id: str | None = None
-    last_changed: str | None = None
+    """Types are left open, so that one field of another type does not hide the others."""
+
+    id: Any = None
+    contact_id: Any = None
+    last_changed: Any = None
 
     @property
     def key(self) -> str:
         """`id` is a hash of the e-mail and changes with it, so `contact_id` is preferred."""
-        return self.contact_id or self.id or ""
+        return id_of(self.contact_id) or id_of(self.id)
 
 
 class Named(msgspec.Struct):
-    id: str | None = None
+    id: Any = None
 
 
 class Recipient(msgspec.Struct):
-    email_id: str | None = None
-    activity: list[msgspec.Raw] | None = None
+    email_id: Any = None
+    activity: Any = None
 
 
 class Opens(msgspec.Struct):
@@ -45,41 +48,56 @@ class Clicks(msgspec.Struct):
 
 
 class Bounces(msgspec.Struct):
-    hard_bounces: int = 0
-    soft_bounces: int = 0
+    hard_bounces: int | None = None
+    soft_bounces: int | None = None
 
 
 class Report(msgspec.Struct):
-    id: str | None = None
+    """What decides whether a campaign is read, so its types hold: by a wrong one its activity would be missed."""
+
+    id: str
     campaign_title: str | None = None
     send_time: str | None = None
-    opens: Opens = msgspec.field(default_factory=Opens)
-    clicks: Clicks = msgspec.field(default_factory=Clicks)
-    bounces: Bounces = msgspec.field(default_factory=Bounces)
+    opens: Opens | None = None
+    clicks: Clicks | None = None
+    bounces: Bounces | None = None
+
+    @property
+    def last_open(self) -> str:
+        return (self.opens and self.opens.last_open) or ""
+
+    @property
+    def last_click(self) -> str:
+        return (self.clicks and self.clicks.last_click) or ""
 
     def latest(self) -> datetime | None:
         """Time of the last thing that is known to have happened with the campaign."""
-        times = [time_of(self.send_time), time_of(self.opens.last_open), time_of(self.clicks.last_click)]
+        times = [time_of(self.send_time), time_of(self.last_open), time_of(self.last_click)]
         return max((time for time in times if time), default=None)
 
     def mark(self) -> str:
         """Changes when the campaign has new activity."""
-        bounced = f"{self.bounces.hard_bounces}+{self.bounces.soft_bounces}"
-        return f"{self.opens.last_open or ''}|{self.clicks.last_click or ''}|{bounced}"
+        bounces = self.bounces or Bounces()
+        return f"{self.last_open}|{self.last_click}|{bounces.hard_bounces or 0}+{bounces.soft_bounces or 0}"
 
 
 def decode(item: msgspec.Raw, kind: type[T]) -> T:
     """The few fields of an item that are looked at; an item of another shape has none of them."""
     try:
-        return msgspec.json.decode(item, type=kind)
-    except msgspec.DecodeError:
+        return read(item, kind)
+    except (msgspec.DecodeError, RecursionError):
         return kind()
 
 
-def time_of(text: str | None) -> datetime | None:
+def id_of(value: Any) -> str:
+    """An id, which is text; "" where there is none."""
+    return value if isinstance(value, str) else ""
+
+
+def time_of(text: Any) -> datetime | None:
     """The vendor's time; "" and null mean none."""
     try:
-        time = datetime.fromisoformat(text) if text else None
+        time = datetime.fromisoformat(text) if isinstance(text, str) and text else None
     except ValueError:
         return None
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC) if time else None
@@ -97,9 +115,11 @@ def classify(answer: Answer) -> Problem | None:
         return None
     title = _title(answer)
     if status in (408, 429) or (status == 403 and title is None):
-        return Problem("throttled", f"Mailchimp asks to wait ({status})", retry=True)
+        said = f"Mailchimp asks to wait ({status}, {answer.path})"
+        return Problem("throttled", said, retry=True, wait_s=retry_after_s(answer.headers))
     if status >= 500:
-        return Problem("vendor", f"Mailchimp cannot answer {answer.path} now ({status})", retry=True)
+        said = f"Mailchimp cannot answer {answer.path} now ({status})"
+        return Problem("vendor", said, retry=True, wait_s=retry_after_s(answer.headers))
     said = f"Mailchimp refused {answer.path}: {status} {title or ''}".strip()
     if status == 401:
         return Problem("credential", said, "Make a new API key in the account and put it into the config.")

@@ -188,6 +188,8 @@ class WooCommerce:
                 yield from self._by_id(path, extra, window)
                 return
             rows = self._rows(answer, walk.page)
+            if one_second and walk.shows_again(rows.rows):
+                raise _again(path, walk.page)
             if not walk.fits(rows.rows):
                 log.warning("filter_ignored", path=path)
                 yield from self._by_id(path, extra, window)
@@ -298,14 +300,19 @@ class WooCommerce:
         When the list has become shorter, rows moved up past the page's begin: the page before is read again.
         """
         page, total = 1, None
+        before: set[str] = set()
         for _ in range(CALLS_MAX):
             answer = self._http.get(path, {**params, "per_page": self._per_page, "page": page})
             rows = self._rows(answer, page)
             shorter = total is not None and rows.total is not None and rows.total < total
             total = rows.total
             if shorter and page > 1:
-                page -= 1
+                page, before = page - 1, set()
                 continue
+            ids = {row.id for row in rows.rows}
+            if ids and ids <= before:
+                raise _again(path, page)
+            before = ids
             yield rows
             if rows.last:
                 return
@@ -329,6 +336,15 @@ def _good(answer: Answer) -> Answer:
     if problem is not None:
         raise ConnectorError(problem.kind, problem.message, hint=problem.hint, status=answer.status)
     return answer
+
+
+def _again(path: str, page: int) -> ConnectorError:
+    """To go on would be to miss the rows that should have come."""
+    return ConnectorError(
+        "protocol",
+        f"page {page} of {path} shows the page before it again",
+        hint="A cache before the shop may answer: let it leave /wp-json out. The next run tries again.",
+    )
 
 
 def _lacks_route(answer: Answer) -> bool:

@@ -27,6 +27,7 @@ class ModifiedWalk:
         self.repeats = False
         self._total: int | None = None
         self._seen: set[str] = set()  # ids at `latest`: only these can come again
+        self._before: set[str] = set()  # ids of the page before, where this one follows it by its number
 
     def fits(self, rows: Sequence[Row]) -> bool:
         """Whether the shop filtered and sorted as it was asked; some ignore what they do not know."""
@@ -38,6 +39,10 @@ class ModifiedWalk:
                 return False
             floor = row.modified_at
         return True
+
+    def shows_again(self, rows: Sequence[Row]) -> bool:
+        """Whether a page that was asked for by its number is the one before it."""
+        return bool(rows) and {row.id for row in rows} <= self._before
 
     def step(self, rows: Sequence[Row], total: int | None, *, last: bool) -> list[Row]:
         """Take a page, which must fit; returns its rows that did not come before. `last` ends its list.
@@ -53,6 +58,12 @@ class ModifiedWalk:
         shorter = total is not None and self._total is not None and total < self._total
         self.repeats = self.page > 1 and shorter
         self._total = total
+        page = self.page
+        self._go_on(last=last)
+        self._before = {row.id for row in rows} if self.page > page else set()
+        return fresh
+
+    def _go_on(self, *, last: bool) -> None:
         if self.repeats:
             self.page -= 1
         elif self.latest and self.latest - SECOND > self.after:
@@ -63,7 +74,6 @@ class ModifiedWalk:
             self._go(self.after, self.latest + SECOND)
         else:
             self.page += 1
-        return fresh
 
     def _go(self, after: datetime, before: datetime | None) -> None:
         self.after, self.before, self.page, self._total = after, before, 1, None

@@ -13,6 +13,7 @@ import httpx
 import msgspec
 from authlib.oauth1 import ClientAuth
 
+from connectors._answer import read
 from connectors.http import Answer, Problem, default_classify
 
 SECOND = timedelta(seconds=1)
@@ -81,7 +82,7 @@ def row_of(raw: msgspec.Raw) -> Row:
     """An item without an id that can be read is known by its hash: it is set aside later, not lost."""
     body = bytes(raw)
     try:
-        item = msgspec.json.decode(body, type=_Item)
+        item = read(body, _Item)
     except msgspec.DecodeError:
         item = _Item()
     known = isinstance(item.id, int | str) and item.id != ""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -42,6 +43,7 @@ def seal(raw: RawRecord) -> Sealed:
     return Sealed(raw, sha256, hashlib.sha256(sha256 + context).digest())
 
 
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 ID_BYTES_MAX = 512  # an index of the database takes 2,700 bytes, of several such columns together
 NAME_MAX = 200  # characters of what becomes a campaign's name
 _IDS = ("external_id", "order_id", "campaign_id", "customer_id", "crm_id", "owner_id")
@@ -51,11 +53,22 @@ _NAMES = ("campaign_name", "utm_source", "utm_medium", "utm_campaign", "utm_id",
 def usable(record: RawRecord) -> RawRecord:
     """`record` with an id that the database can hold; one that it cannot makes the record a broken one, which
     ends in quarantine under a hash of its id."""
-    if "\x00" not in record.external_id and len(record.external_id.encode()) <= ID_BYTES_MAX:
-        return record
-    digest = hashlib.sha256(record.external_id.encode("utf-8", "surrogatepass")).hexdigest()
-    broken = {"broken": f"its id holds a NUL or is longer than {ID_BYTES_MAX} bytes"}
+    known = record.external_id.encode("utf-8", "surrogatepass")
+    if len(known) <= ID_BYTES_MAX and not _UNSTORABLE.search(record.external_id):
+        context = _storable(record.context)
+        return record if context == record.context else replace(record, context=context)
+    digest = hashlib.sha256(known).hexdigest()
+    broken = {"broken": f"its id cannot be stored or is longer than {ID_BYTES_MAX} bytes"}
     return RawRecord(f"sha256:{digest}", record.body, record.version, broken, record.deleted)
+
+
+def _storable(value: Any) -> Any:
+    """JSON without what the database cannot store in a text."""
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("", value)
+    if isinstance(value, Mapping):
+        return {_storable(name): _storable(one) for name, one in value.items()}
+    return [_storable(one) for one in value] if isinstance(value, list) else value
 
 
 def too_long(record: Record) -> str | None:

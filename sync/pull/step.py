@@ -300,7 +300,8 @@ def remap(
             if not rows:
                 return aside
             bodies = [_Body(r.external_id, r.evidence_id, bytes(r.body), r.context, r.deleted) for r in rows]
-            aside += _map(connection, run, plan, stream, bodies)
+            found = _map(connection, run, plan, stream, bodies)
+        aside += found
         after, count = rows[-1].external_id, count + len(rows)
-        run.count(stream, {"mapped_again": len(rows)})
+        run.count(stream, {"mapped_again": len(rows), "quarantined": found})
         say(f"{plan.connector}: {count:,} {stream} mapped again")

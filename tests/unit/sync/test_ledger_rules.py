@@ -351,7 +351,13 @@ ENTRY = {
     "evidence_id": 9,
     "evidence_sha256": bytes(range(4)),
 }
-OTHER = {date: date(2020, 1, 1), datetime: datetime(2020, 1, 1, tzinfo=UTC), bytes: b"x", int: 77, str: "else"}
+OTHER = {
+    date: date(2020, 1, 1),
+    datetime: datetime(2020, 1, 1, tzinfo=UTC),
+    bytes: b"x",
+    int: 77,
+    str: "else",
+}
 POSTINGS = (("Credit:Campaign:ads:1", 100), ("Revenue:Shop:shop", -100))
 # Written by hand; the digests come from `sha256sum` of 32 zero bytes and this text, and of the digest and it.
 BYTES = (
