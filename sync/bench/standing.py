@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
 import subprocess
 import sys
@@ -102,19 +101,16 @@ def _memory(place: Place, orders: int) -> float:
 def main(path: Path) -> None:
     logs.configure(form="text", level="error")
     with Opened(load(path, environ={"BENCH": pulling.SECRET})) as opened:
-        before = _held()
+        before = _bytes("VmRSS")
         work.sync(opened, ["shop"])
-        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
-        print(before, most)  # noqa: T201 - read by `_memory`
+        print(before, _bytes("VmHWM"))  # noqa: T201 - read by `_memory`
 
 
-def _held() -> int:
-    """The bytes of this process in memory now (Linux); its most so far elsewhere."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
-    return pages * resource.getpagesize()
+def _bytes(name: str) -> int:
+    """A figure of this process's memory, as Linux tells it. (The most that `getrusage` tells holds what the
+    process had that started this one.)"""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * KIB for line in lines if line.startswith(f"{name}:"))
 
 
 if __name__ == "__main__":
