@@ -6,11 +6,16 @@ import json
 import logging
 import re
 import sys
+import traceback
 from collections.abc import Iterable, MutableMapping
+from types import TracebackType
 from typing import Any, Literal
 from urllib.parse import quote, quote_plus
 
 import structlog
+from structlog.typing import ExcInfo
+
+from sync.store import outage
 
 # What stands before the @, in any script, up to what separates an address from the text or URL around it;
 # in a URL the @ may be written %40.
@@ -51,14 +56,49 @@ def _masking(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping
     return {name: value if name.startswith("_") else _mask_all(value) for name, value in event.items()}
 
 
+def _without_traces_of_outages(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Where in the code the database was missed, its users and their libraries need not tell."""
+    given = event.get("exc_info")
+    error = (
+        given
+        if isinstance(given, BaseException)
+        else given[1]
+        if isinstance(given, tuple)
+        else sys.exception()
+    )
+    if given and error is not None and outage.is_outage(error):
+        del event["exc_info"]
+        event.setdefault("error", outage.told(error))
+    return event
+
+
+def _trace(exc_info: ExcInfo) -> str:
+    """The traces of an error and of what led to it, without the rows that a database puts into its own."""
+    parts = []
+    for error in outage.chain(exc_info[1]):
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        parts.append(f"Traceback (most recent call last):\n{frames}{outage.told(error)}")
+    return "\n\nwhich led to:\n\n".join(reversed(parts))
+
+
+def _tell_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The trace of a crash, masked as a log line is: errors quote what they stumbled over."""
+    sys.stderr.write(f"{mask(_trace((kind, error, trace)))}\n")
+
+
 def configure(*, form: Literal["auto", "json", "text"], level: str) -> None:
-    """Send the logs of ours and of all libraries to standard error; `auto` is readable on a terminal."""
+    """Send the logs of ours and of all libraries to standard error; `auto` is readable on a terminal.
+
+    The trace of a crash is masked as they are.
+    """
+    sys.excepthook = _tell_crash
     as_json = form == "json" or (form == "auto" and not sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        _without_traces_of_outages,
+        structlog.processors.ExceptionRenderer(_trace),
         _masking,
     ]
     last: Any = (
@@ -84,3 +124,5 @@ def configure(*, form: Literal["auto", "json", "text"], level: str) -> None:
     root.setLevel(level.upper())
     for chatty in ("httpx", "httpcore", "procrastinate", "alembic", "uvicorn", "psycopg"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+    # It tells each try of each connection; that the database is away is told once.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)

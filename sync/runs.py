@@ -16,17 +16,16 @@ from dataclasses import dataclass, field
 from threading import Event, Lock
 from typing import Any
 
-import psycopg
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.engine import Connection, Engine
 
 from sync import logs
-from sync.store import db
+from sync.store import db, outage
+from sync.store.outage import AGAIN
 from sync.store.tables import runs
 
 log = structlog.get_logger()
-AGAIN = "Run `leadledger sync` again: it goes on where it stopped."
 
 
 class Busy(Exception):
@@ -120,8 +119,8 @@ def begin(
                 raise
             except Exception as error:
                 # One connector's failure is its own: the row says so, the others go on.
-                run.errors.append((told(error), AGAIN))
-                log.error("run_failed", error=told(error), exc_info=not isinstance(error, sa.exc.DBAPIError))
+                run.errors.append((outage.told(error), outage.todo(error)))
+                log.error("run_failed", error=outage.told(error), exc_info=_is_ours(error))
             except BaseException:
                 run.errors.append(("stopped by the operator", AGAIN))
                 raise
@@ -129,15 +128,21 @@ def begin(
                 _close(engine, run)
                 structlog.contextvars.unbind_contextvars("run", "connector")
         finally:
-            db.unlock_session(guard, f"connector:{connector}")
+            _unlock(guard, connector)
 
 
-def told(error: Exception) -> str:
-    """An error in words, without the rows that a database puts into its own."""
-    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-    if isinstance(cause, psycopg.Error):
-        return f"{type(cause).__name__}: {cause.diag.message_primary or 'the database refused it'}"
-    return f"{type(error).__name__}: {error}"
+def _is_ours(error: Exception) -> bool:
+    """Whether a trace helps: what the database says of itself is told in words."""
+    return not isinstance(error, sa.exc.DBAPIError) and not outage.is_outage(error)
+
+
+def _unlock(guard: Connection, connector: str) -> None:
+    """Give the lock back. With a connection that broke it is free already."""
+    try:
+        db.unlock_session(guard, f"connector:{connector}")
+    except sa.exc.SQLAlchemyError as error:
+        log.warning("lock_lost", connector=connector, error=outage.told(error))
+        guard.invalidate()
 
 
 def _open(engine: Engine, *, connector: str, kind: str, queued_id: int | None) -> Run:
@@ -234,7 +239,7 @@ def note_derivation(engine: Engine, error: Exception | None) -> None:
                 worker=worker_name(),
                 started_at=sa.func.now(),
                 finished_at=sa.func.now(),
-                error=logs.mask(told(error)) if error else None,
-                hint=AGAIN if error else None,
+                error=logs.mask(outage.told(error)) if error else None,
+                hint=outage.todo(error) if error else None,
             )
         )

@@ -2,15 +2,16 @@
 
 A tick finds what is due, writes its run row (unique by connector and due time, so that no number of workers
 starts it twice) and defers its job in the same transaction. Retries are the next tick's, never the queue's.
+A database that goes away is waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from threading import Event
+from functools import partial
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -21,8 +22,10 @@ from croniter import croniter
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Engine
 
+from sync import process, work
 from sync import runs as running
-from sync import work
+from sync.store import outage
+from sync.store.embedded import Embedded
 from sync.store.tables import runs, schedules
 from sync.workspace import Workspace
 
@@ -34,8 +37,8 @@ GRACE = timedelta(minutes=2)  # how late a due time may be and still count as be
 CATCH_UP_MAX = 100
 QUEUE = "leadledger"
 TASK = "run_connector"
-# Below Procrastinate's threshold for stalled jobs (30 s), so that no job is taken for dead while it stops.
-STOP_WITHIN_S = 20.0
+LOOK_AGAIN_S = 2.0  # for a database that was away
+POOL_TIMEOUT_S = 15.0  # less than a stop may take
 
 
 def next_due(cron: str, zone: ZoneInfo, after: datetime) -> datetime:
@@ -156,13 +159,13 @@ def tick(engine: Engine, *, now: datetime) -> list[tuple[str, datetime]]:
     queued: list[tuple[str, datetime]] = []
     jobs = queue()
     with engine.begin() as connection:
-        due = connection.execute(
-            sa.select(schedules).where(schedules.c.next_due_at <= now).with_for_update(skip_locked=True)
-        ).all()
-        for row in due:
-            times, upcoming = due_times(
-                row.cron, ZoneInfo(row.timezone), first=row.next_due_at, now=now, catch_up=row.catch_up
-            )
+        for row in connection.execute(sa.select(schedules).with_for_update(skip_locked=True)).all():
+            zone = ZoneInfo(row.timezone)
+            # A clock that was ahead for a while must not leave the schedule waiting until it is right.
+            first = min(row.next_due_at, next_due(row.cron, zone, now))
+            times, upcoming = due_times(row.cron, zone, first=first, now=now, catch_up=row.catch_up)
+            if upcoming == row.next_due_at:
+                continue
             for at in times:
                 if _queue(connection, jobs, row.connector, at):
                     queued.append((row.connector, at))
@@ -198,7 +201,7 @@ def _queue(connection: Connection, jobs: procrastinate.App, connector: str, due_
 
 def make_app(url: str, work_on: Callable[[int], None]) -> procrastinate.App:
     """Procrastinate over `url`, with the one task that runs a queued run; it gets ids only."""
-    app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=url))
+    app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=url, timeout=POOL_TIMEOUT_S))
 
     @app.task(name=TASK, queue=QUEUE)
     def run_connector(run_id: int) -> None:
@@ -233,7 +236,7 @@ def run_queued(workspace: Workspace, run_id: int) -> None:
     except running.Stopped:
         log.info("job_stopped", connector=name)
     except Exception as error:
-        log.exception("job_failed", connector=name, error=str(error))
+        log.exception("job_failed", connector=name, error=outage.told(error))
 
 
 def _give_up(engine: Engine, run_id: int, connector: str) -> None:
@@ -252,49 +255,83 @@ def _give_up(engine: Engine, run_id: int, connector: str) -> None:
         )
 
 
-async def _tick_for_ever(engine: Engine, stop: Event) -> None:
-    while not stop.is_set():
-        queued = await asyncio.to_thread(tick, engine, now=datetime.now(UTC))
+async def _schedule(workspace: Workspace) -> None:
+    """Tick until the workspace is stopped."""
+    await asyncio.to_thread(_store_schedules_now, workspace)
+    while not workspace.stop.is_set():
+        queued = await asyncio.to_thread(tick, workspace.engine, now=datetime.now(UTC))
         for connector, at in queued:
             log.info("queued", connector=connector, due_at=at.isoformat())
-        await asyncio.to_thread(stop.wait, TICK_S)
+        await asyncio.to_thread(workspace.stop.wait, TICK_S)
+
+
+def _store_schedules_now(workspace: Workspace) -> None:
+    with workspace.engine.begin() as connection:
+        store_schedules(connection, workspace, now=datetime.now(UTC))
+
+
+async def _work(workspace: Workspace, *, workers: int) -> None:
+    """Work jobs off until cancelled, or until the database is away."""
+    app = make_app(workspace.url, lambda run_id: run_queued(workspace, run_id))
+    async with app.open_async():
+        await app.run_worker_async(
+            queues=[QUEUE],
+            concurrency=workers,
+            install_signal_handlers=False,
+            shutdown_graceful_timeout=process.STOP_WITHIN_S,
+            delete_jobs="always",
+        )
+
+
+async def _through_outages(part: Callable[[], Awaitable[None]], workspace: Workspace) -> None:
+    """Begin `part` again each time that the database is back, until the workspace is stopped."""
+    told = None
+    while not workspace.stop.is_set():
+        try:
+            await asyncio.to_thread(_revive, workspace)
+            await part()
+        except Exception as error:
+            if not outage.is_outage(error):
+                raise
+            if told != outage.told(error):
+                told = outage.told(error)
+                log.error("database_away", error=told, todo="It is waited for.")
+        await asyncio.to_thread(workspace.stop.wait, LOOK_AGAIN_S)
+
+
+def _revive(workspace: Workspace) -> None:
+    """Start an embedded database that is gone; that this process uses it keeps it running after this."""
+    if workspace.config.database == "embedded":
+        with Embedded(workspace.config.data_folder, say=workspace.say):
+            return
 
 
 async def _serve(workspace: Workspace, *, scheduler: bool, workers: int, say: Callable[[str], None]) -> None:
     stop = workspace.stop
-    app = make_app(workspace.url, lambda run_id: run_queued(workspace, run_id))
     loop = asyncio.get_running_loop()
-    async with app.open_async():
-        tasks = [
-            asyncio.create_task(
-                app.run_worker_async(
-                    queues=[QUEUE],
-                    concurrency=workers,
-                    install_signal_handlers=False,
-                    shutdown_graceful_timeout=STOP_WITHIN_S,
-                    delete_jobs="always",
-                ),
-                name="worker",
-            )
-        ]
-        if scheduler:
-            with workspace.engine.begin() as connection:
-                store_schedules(connection, workspace, now=datetime.now(UTC))
-            tasks.append(asyncio.create_task(_tick_for_ever(workspace.engine, stop), name="scheduler"))
-        halted = asyncio.create_task(asyncio.to_thread(stop.wait), name="stop")
-        for name in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(name, stop.set)
-        say("up: press Ctrl-C to stop")
-        done, _ = await asyncio.wait([halted, *tasks], return_when=asyncio.FIRST_COMPLETED)
+
+    def leave() -> None:
         stop.set()
-        tasks[0].cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        for task, result in zip(tasks, results, strict=True):
-            if task in done and isinstance(result, Exception):
-                raise result
+        process.leave_soon(0)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, leave)
+    parts = [partial(_work, workspace, workers=workers), *([partial(_schedule, workspace)] * scheduler)]
+    tasks = [asyncio.create_task(_through_outages(part, workspace)) for part in parts]
+    halted = asyncio.create_task(asyncio.to_thread(stop.wait), name="stop")
+    say("up: press Ctrl-C to stop")
+    done, _ = await asyncio.wait([halted, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    tasks[0].cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    for task, result in zip(tasks, results, strict=True):
+        if task in done and isinstance(result, Exception):
+            raise result
 
 
 def serve(workspace: Workspace, *, scheduler: bool, workers: int, say: Callable[[str], None]) -> None:
     """Work off jobs, and with `scheduler` make them, until SIGINT or SIGTERM; what runs stops between two
-    transactions. Raises what ended the worker or the scheduler, so that a supervisor may start it again."""
+    transactions, and what still hangs after a while is left. A database that goes away is waited for; an
+    embedded one is started again. Raises what else ended the worker or the scheduler, so that a supervisor
+    may start it again."""
     asyncio.run(_serve(workspace, scheduler=scheduler, workers=workers, say=say))

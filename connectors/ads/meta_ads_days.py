@@ -44,7 +44,7 @@ def within(window: Window, *, zone: ZoneInfo, now: datetime, months: int | None)
     withdrawn.
     """
     first = window.since.astimezone(zone).date()
-    last = (window.until - timedelta(microseconds=1)).astimezone(zone).date()
+    last = max(first, (window.until - timedelta(microseconds=1)).astimezone(zone).date())
     oldest = first if months is None else _oldest(now.astimezone(zone).date(), months)
     if last < oldest:
         raise ConnectorError(

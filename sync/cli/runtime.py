@@ -8,16 +8,18 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any
 
+import psycopg
 import sqlalchemy.exc
 import typer
 
 from connectors.errors import ConnectorError
-from sync import logs, runs
+from sync import logs, process, runs
 from sync.attribute.store import StaleConfig
 from sync.cli import output
 from sync.config import Config, ConfigError, load
 from sync.process import ProcessSettings
-from sync.store.embedded import EmbeddedError
+from sync.store import outage
+from sync.store.embedded import Embedded, EmbeddedError
 from sync.store.schema import TooNew
 from sync.workspace import Opened, Workspace
 
@@ -65,13 +67,18 @@ def read_config(given: Path | None) -> Config:
 def opened(given: Path | None) -> Iterator[Workspace]:
     """The workspace of a command, with a line of progress and failures told as messages, not as traces."""
     config = read_config(given)
-    with output.progress() as say, failures(), Opened(config, say=say) as workspace:
+    with (
+        output.progress() as say,
+        failures(config),
+        process.interruptible(Exit.stopped),
+        Opened(config, say=say) as workspace,
+    ):
         logs.hide(workspace.secrets)
         yield workspace
 
 
 @contextmanager
-def failures() -> Iterator[None]:
+def failures(config: Config | None = None) -> Iterator[None]:
     """Turns what can be expected to go wrong into a message and an exit code."""
     try:
         yield
@@ -87,9 +94,12 @@ def failures() -> Iterator[None]:
     except (runs.Busy, runs.Fenced) as error:
         output.complain(str(error))
         raise typer.Exit(Exit.busy) from None
-    except sqlalchemy.exc.OperationalError as error:
-        first = logs.mask(str(error.orig).strip().splitlines()[0])
-        output.complain(f"The database cannot be used: {first}. Check `database:` in the config.")
+    except (sqlalchemy.exc.SQLAlchemyError, psycopg.Error) as error:
+        if not outage.is_outage(error):
+            raise
+        output.complain(logs.mask(f"{outage.told(error)}. {outage.todo(error)}"))
+        if config and config.database == "embedded" and Embedded(config.data_folder).disk_is_full():
+            output.complain(f"{outage.FULL}. {outage.MAKE_ROOM}")
         raise typer.Exit(Exit.failed) from None
 
 

@@ -121,11 +121,13 @@ def window(stream: Stream, cursor: Cursor | None, *, start: datetime, now: datet
     """What an incremental read of `stream` asks for.
 
     A stream without a cursor of its own (`full`) is read from `start`. The overlap reaches back before the
-    cursor, never before `start`.
+    cursor, never before `start`. A clock that went back makes the window empty, and asks for nothing that ends
+    before it begins.
     """
-    if stream.full or cursor is None or cursor.at is None:
-        return Window(since=start, until=now, cursor=cursor)
-    return Window(since=max(start, cursor.at - stream.overlap), until=now, cursor=cursor)
+    since = start
+    if not stream.full and cursor is not None and cursor.at is not None:
+        since = max(start, cursor.at - stream.overlap)
+    return Window(since=since, until=max(since, now), cursor=cursor)
 
 
 def advance(stored: Cursor | None, offered: Cursor | None, *, until: datetime) -> Cursor | None:

@@ -8,6 +8,7 @@ under a second, exclusive lock, so any number of processes may start at once.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -27,6 +28,9 @@ from sync.store.embedded_place import NAME, EmbeddedError, Place
 
 __all__ = ["Embedded", "EmbeddedError"]
 
+ROOM_BYTES_MIN = (
+    16 * 1024 * 1024
+)  # a file of PostgreSQL's log of changes; without the next one it ends itself
 _POLL_S = 0.1
 
 
@@ -83,6 +87,11 @@ class Embedded:
         """Whether the server runs, whoever uses it."""
         place = self._place() if self._home.is_dir() else None
         return place is not None and cluster.find(place) is not None
+
+    def disk_is_full(self) -> bool:
+        """Whether the disk of the data has no room for what a server writes next."""
+        place = self._place() if self._home.is_dir() else None
+        return place is not None and shutil.disk_usage(place.data).free < ROOM_BYTES_MIN
 
     def stop_if_unused(self) -> bool:
         """Stop using the server; stop it if nobody else uses it. Whether it is stopped now."""
@@ -169,7 +178,9 @@ class Embedded:
             raise EmbeddedError(
                 f"The embedded database cannot use {error.filename or self.folder}: "
                 f"{error.strerror or error}.",
-                hint="Give this user the rights to the data folder, or name another: data: …",
+                hint="Make room on its disk."
+                if error.errno in (errno.ENOSPC, errno.EDQUOT)
+                else "Give this user the rights to the data folder, or name another: data: …",
             ) from error
 
     def _say_waiting(self) -> None:
@@ -200,10 +211,12 @@ class Embedded:
                     raise EmbeddedError(
                         f"The embedded database stopped right after its start: see {place.log}."
                     )
-            if server.status == "ready":
+            accepts = cluster.accepts(server.sockets)
+            if server.status == "ready" and accepts:
                 return server
             if not said:
-                self._say(f"The embedded database is {server.status}; waiting until it is ready.")
+                status = "recovering" if server.status == "ready" else server.status
+                self._say(f"The embedded database is {status}; waiting until it is ready.")
                 said = True
             time.sleep(_POLL_S)
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psycopg
+
 from sync.store import embedded_files, embedded_guard
 from sync.store.embedded_place import MAJOR, NAME, EmbeddedError, Place, make_private, socket_folder
 
@@ -25,6 +27,7 @@ _LOG_LINES = 15
 _POLL_S = 0.05
 _ORPHANS_MAX_S = 60.0
 _NOTICES_S = (3.0, 30.0, 120.0, 600.0, 1800.0)
+_FAST_STOP_S = 60  # then without a checkpoint: the next start recovers, nothing is lost
 _PG_CTL_TIMEOUT_S = 86_400  # patience: pg_ctl itself sees when the server dies
 
 _SETTINGS = """\
@@ -133,6 +136,12 @@ def answers(sockets: Path) -> bool:
     return True
 
 
+def accepts(sockets: Path) -> bool:
+    """Whether a server lets clients in: one that restarts itself after a crash of a part does not yet."""
+    found = psycopg.pq.PGconn.ping(conninfo(sockets).encode())
+    return found == psycopg.pq.Ping.OK
+
+
 def launch(place: Place, *, say: Say) -> None:
     """Start the server and wait until it is ready, however long it recovers."""
     _forget_dead_server(place, say=say)
@@ -175,13 +184,21 @@ def guard(place: Place, *, start_lock: Path, users_lock: Path) -> None:
 
 def shut_down(place: Place, *, say: Say) -> None:
     """Fast shutdown: transactions under way are rolled back, everything committed is on disk."""
-    if find(place) is None:
-        return
-    notice = "The embedded database is writing its data before it stops."
-    arguments = ["stop", f"--pgdata={place.data}", "--mode=fast", f"--timeout={_PG_CTL_TIMEOUT_S}", "--wait"]
-    done = _run(place, "pg_ctl", [*arguments, "--silent"], say=say, notice=notice)
-    if done.returncode and find(place) is not None:
+    _let_recover(place)
+    for mode, patience_s in (("fast", _FAST_STOP_S), ("immediate", _PG_CTL_TIMEOUT_S)):
+        if find(place) is None:
+            return
+        notice = "The embedded database is writing its data before it stops."
+        arguments = ["stop", f"--pgdata={place.data}", f"--mode={mode}", f"--timeout={patience_s}", "--wait"]
+        done = _run(place, "pg_ctl", [*arguments, "--silent"], say=say, notice=notice)
+    if find(place) is not None:
         raise EmbeddedError(f"The embedded database did not stop: {done.stdout.strip()}")
+
+
+def _let_recover(place: Place) -> None:
+    """Wait while the server restarts itself: PostgreSQL 18 never ends a fast shutdown that is asked for then."""
+    while (server := find(place)) and server.status != "stopping" and not accepts(server.sockets):
+        time.sleep(_POLL_S)
 
 
 def conninfo(sockets: Path, database: str = NAME) -> str:

@@ -58,7 +58,9 @@ def of_root(folder: Path, home: Path) -> Place | None:
 
 def make_place(folder: Path) -> Place:
     """Make a new, empty place for the data folder `folder`."""
-    ROOT_FOLDER.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not ROOT_FOLDER.exists():
+        ROOT_FOLDER.mkdir(parents=True, exist_ok=True)
+        ROOT_FOLDER.chmod(0o755)  # whatever our umask is: the server's user passes through
     account = _account()
     base = ROOT_FOLDER / secrets.token_hex(16)
     base.mkdir(mode=0o700)
