@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 DIR ?= leadledger-demo
 WORKERS ?= 2
 N ?= 200
+EXAMPLES ?= 200
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit faults crash bench lint format types schema docs wheel clean
+.PHONY: help install demo test unit faults crash soak bench lint format types schema docs wheel clean
 
 help: ## List the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,13 +26,16 @@ demo: install ## Run the main job on the Olist data (DIR=folder puts it elsewher
 	$(BIN)/leadledger demo --data tests/data/olist --dir "$(DIR)"
 
 test: install lint types ## Everything that must pass, but for the bad days: lint, types, tests
-	$(PYTEST) tests --ignore tests/faults
+	$(PYTEST) tests --ignore tests/faults --ignore tests/model
 
-faults: install ## The bad days: vendors, data, our own side, kills
-	$(PYTEST) tests/faults
+faults: install ## The bad days: vendors, data, our own side, kills, any order of arrival
+	$(PYTEST) tests/faults tests/model
 
 crash: install ## Kill it at N random points and compare with an undisturbed run (N=200)
 	LEADLEDGER_KILLS=$(N) $(BIN)/python -m pytest tests/faults/crash
+
+soak: install ## Long: many kills (N=1000) and many orders of arrival (EXAMPLES=200)
+	LEADLEDGER_KILLS=$(N) LEADLEDGER_EXAMPLES=$(EXAMPLES) $(PYTEST) tests/faults/crash tests/model
 
 bench: install ## Each step beside its floor, a tenth of the size
 	$(BIN)/leadledger bench --quick
