@@ -211,7 +211,9 @@ class BooksModel(RuleBasedStateMachine):
     @precondition(lambda self: self.derived)
     @invariant()
     def what_is_refunded_fully_comes_to_zero(self) -> None:
-        full = {f"order:{s.id}" for s in self.sales() if _minor(s.values["total_minor"]) == self.refunded(s.id)}
+        full = {
+            f"order:{s.id}" for s in self.sales() if _minor(s.values["total_minor"]) == self.refunded(s.id)
+        }
         assert not [subject for subject, _ in self.booked("%", per_account=True) if subject in full]
 
     @precondition(lambda self: self.derived)

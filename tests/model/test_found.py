@@ -17,9 +17,7 @@ def test_a_contact_that_becomes_somebody_elses_is_no_longer_written_to(books: Bo
         lead("1", day=1, email=ANNA), lead("2", day=1, email=BERT), contact("71", version=1, email=ANNA)
     )
     assert remote_ids(books) == {ANNA: "71", BERT: None}
-    books.do(
-        "UPDATE outbox SET accepted = desired, status = 'acknowledged' WHERE email = :email", email=ANNA
-    )
+    books.do("UPDATE outbox SET accepted = desired, status = 'acknowledged' WHERE email = :email", email=ANNA)
     books.told(contact("71", version=2, email=BERT))
     assert remote_ids(books) == {ANNA: None, BERT: "71"}
     # Nobody knows what another contact of hers holds: all of it is sent.
