@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy as sa
+import structlog
 from psycopg import sql
 from sqlalchemy.engine import Engine
 
@@ -29,6 +31,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 TODAY = datetime(2026, 6, 1, 12, tzinfo=UTC)
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """A command that a test runs in this process sets up the logs; the next test finds them as they were."""
+    before, hook = structlog.get_config(), sys.excepthook
+    yield
+    structlog.configure(**before)
+    sys.excepthook = hook
 
 
 @pytest.fixture(scope="session")

@@ -208,9 +208,9 @@ def _copy(world: World, folder: Path, postgres: str) -> Iterator[World]:
         yield copied
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _quiet() -> None:
-    """What a failing test prints should be its own, not hundreds of calls."""
+@pytest.fixture(autouse=True)
+def _quiet(_logs_as_before: None) -> None:
+    """What a failing test of this folder prints should be its own, not hundreds of calls."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
 
