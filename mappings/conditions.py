@@ -64,9 +64,15 @@ def _operator(name: str, node: Mapping[Any, Any], value: Any, where: str, report
         report.add(node, name, where, f"{name} must be a list of values")
         return lambda _: False
     among = frozenset(key_text(item) for item in argument)
-    if name == "not_in":
-        return lambda scope: not any(key_text(item) in among for item in _items(value(scope)))
-    return lambda scope: any(key_text(item) in among for item in _items(value(scope)))
+    wanted = name != "not_in"
+
+    def holds(scope: Scope) -> bool:
+        found = value(scope)
+        if type(found) is list:
+            return any(key_text(item) in among for item in found) is wanted
+        return (key_text(found) in among) is wanted
+
+    return holds
 
 
 def _matches(node: Mapping[Any, Any], value: Any, where: str, report: Report) -> Holds:

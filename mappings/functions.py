@@ -32,11 +32,13 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """`gives` is the type of the result; `make` binds the options once."""
+    """`gives` is the type of the result; `make` binds the options once. `alone` is the function itself, where
+    it needs neither options nor scope: then a field may call it without a step between (the hot path)."""
 
     gives: type[Any]
     make: Callable[[Options], Convert]
     whole: bool = False  # takes a list as it is, not item by item
+    alone: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,8 @@ class Target:
     item: Any = None
 
 
-def _plainly(function: Callable[[Any], Any]) -> Callable[[Options], Convert]:
-    return lambda _: lambda value, scope: function(value)
+def _plain(gives: type[Any], function: Callable[[Any], Any], *, whole: bool = False) -> Function:
+    return Function(gives, lambda _: lambda value, scope: function(value), whole, function)
 
 
 def _phone(options: Options) -> Convert:
@@ -85,8 +87,8 @@ def _time(options: Options) -> Convert:
     return lambda value, scope: normalise.time_iso(value, zone(scope))
 
 
-def _epoch(per_second: int) -> Callable[[Options], Convert]:
-    return _plainly(lambda value: normalise.time_epoch(value, per_second=per_second))
+def _epoch(per_second: int) -> Function:
+    return _plain(datetime, lambda value: normalise.time_epoch(value, per_second=per_second))
 
 
 def _with_comma(function: Callable[..., Any]) -> Callable[[Options], Convert]:
@@ -104,22 +106,22 @@ def _click_ids(value: Any) -> tuple[str, ...]:
 
 
 FUNCTIONS: Mapping[str, Function] = {
-    "text": Function(str, _plainly(normalise.text)),
-    "html_text": Function(str, _plainly(normalise.html_text)),
-    "email": Function(str, _plainly(normalise.email)),
+    "text": _plain(str, normalise.text),
+    "html_text": _plain(str, normalise.html_text),
+    "email": _plain(str, normalise.email),
     "phone": Function(str, _phone),
-    "currency": Function(str, _plainly(normalise.currency_code)),
+    "currency": _plain(str, normalise.currency_code),
     "decimal_text": Function(str, _with_comma(normalise.decimal_text)),
     "decimal": Function(Decimal, _with_comma(normalise.decimal)),
     "money": Function(int, _money),
-    "int": Function(int, _plainly(normalise.integer)),
-    "bool": Function(bool, _plainly(normalise.boolean)),
-    "any_true": Function(bool, _plainly(_any_true), whole=True),
+    "int": _plain(int, normalise.integer),
+    "bool": _plain(bool, normalise.boolean),
+    "any_true": _plain(bool, _any_true, whole=True),
     "time": Function(datetime, _time),
-    "epoch_s": Function(datetime, _epoch(1)),
-    "epoch_ms": Function(datetime, _epoch(1000)),
-    "date": Function(date, _plainly(normalise.day)),
-    "click_ids": Function(tuple, _plainly(_click_ids), whole=True),
+    "epoch_s": _epoch(1),
+    "epoch_ms": _epoch(1000),
+    "date": _plain(date, normalise.day),
+    "click_ids": _plain(tuple, _click_ids, whole=True),
 }
 
 _BY_NAME = {

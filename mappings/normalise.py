@@ -149,15 +149,16 @@ def decimal(value: Any, *, decimal_comma: bool = False) -> Decimal | None:
     A JSON number of more than 15 significant digits is the print of a binary fraction
     (``24.380000000000003``) and is refused. With `decimal_comma`, text reads as ``1 234,50`` or ``1.234,50``.
     """
-    if isinstance(value, bool | float):
-        raise Unfit("not a decimal number", 'write it as text such as "1234.50"')
-    if isinstance(value, int):
-        return _bounded(Decimal(value))
-    if isinstance(value, Decimal):
-        number = _bounded(value)
-        if len(number.normalize(EXACT).as_tuple().digits) > _DIGITS_OF_A_DOUBLE:
-            raise Unfit("a number with the digits of a binary fraction", 'send it as text such as "24.38"')
-        return number
+    if type(value) is not str:
+        if isinstance(value, bool | float):
+            raise Unfit("not a decimal number", 'write it as text such as "1234.50"')
+        if isinstance(value, int):
+            return _bounded(Decimal(value))
+        if isinstance(value, Decimal):
+            number = _bounded(value)
+            if len(number.normalize(EXACT).as_tuple().digits) > _DIGITS_OF_A_DOUBLE:
+                raise Unfit("a number with the digits of a binary fraction", 'send it as text such as "24.38"')
+            return number
     raw = _plain(value, 'a decimal such as "1234.50"')
     return None if raw is None else _decimal(raw, decimal_comma)
 
@@ -347,7 +348,7 @@ def _parsed_query(url: str) -> tuple[tuple[str, str], ...]:
 
 
 def _plain(value: Any, right: str) -> str | None:
-    if isinstance(value, bool | dict | list):
+    if type(value) is not str and isinstance(value, bool | dict | list):
         raise Unfit(f"{shape(value)} in place of a text", f"it must be {right}")
     return text(value)
 

@@ -148,8 +148,9 @@ def _bracket(path: str, inner: str) -> Any:
     if match is None:
         raise PathError(f"{path!r} is not a path: [{inner}] is no number, no [key=value] and no name")
     if match[2] is None and match[3].startswith("$."):
-        return _by_key(match[1], compile_path(match[3]))
-    wanted = match[3] if match[2] is None else match[2]
+        wanted_there = compile_path(match[3])
+        return _by_key(match[1], lambda scope: key_text(wanted_there(scope)))
+    wanted = key_text(match[3] if match[2] is None else match[2])
     return _by_key(match[1], lambda _: wanted)
 
 
@@ -245,7 +246,9 @@ def _by_value(wanted: str) -> _Step:
     return step
 
 
-def _by_key(key: str, wanted: Get) -> _Step:
+def _by_key(key: str, wanted: Callable[[Scope], str | None]) -> _Step:
+    """The first item of a list by the text under `key`; the list is looked through once a record."""
+
     def step(value: Any, scope: Scope) -> Any:
         if type(value) is not list:
             return None
@@ -257,7 +260,7 @@ def _by_key(key: str, wanted: Get) -> _Step:
                 if found is not None:
                     index.setdefault(found, item)
             scope.index[id(value), key] = index
-        text = key_text(wanted(scope))
+        text = wanted(scope)
         return None if text is None else index.get(text)
 
     return step

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,13 +96,15 @@ def _by_source(name: str, spec: Mapping[Any, Any], place: Place) -> Evaluate:
         return _with_default(found, spec, place)
     source = {key: value for key, value in spec.items() if key in {name, *sources.EXTRAS}}
     raw = sources.compile_source(Located(source, origin=spec, line=place.line), where, report)
-    convert = _pipeline(spec, place)
+    convert, alone = _pipeline(spec, place)
     path, lenient = sources.describe(spec), spec.get("lenient") is True
 
     def evaluate(scope: Scope) -> Any:
         value = None
         try:
             value = raw(scope)
+            if alone is not None:
+                return None if value is None else alone(value)
             return convert(value, scope)
         except Unfit as unfit:
             unfit.path, unfit.got = path, unfit.got or shape(value)
@@ -128,7 +130,7 @@ def _with_default(evaluate: Evaluate, spec: Mapping[Any, Any], place: Place) -> 
     if "default" not in spec:
         return evaluate
     bare = {key: value for key, value in spec.items() if key in {"as", "zone", "currency"}}
-    convert = _pipeline(bare, place)
+    convert, _ = _pipeline(bare, place)
     default = sources.compile_source({"const": spec["default"]}, place.where, place.report)
 
     def with_default(scope: Scope) -> Any:
@@ -138,8 +140,9 @@ def _with_default(evaluate: Evaluate, spec: Mapping[Any, Any], place: Place) -> 
     return with_default
 
 
-def _pipeline(spec: Mapping[Any, Any], place: Place) -> Convert:
-    """From the raw value to the canonical one: map, cut, split, normalise, check."""
+def _pipeline(spec: Mapping[Any, Any], place: Place) -> tuple[Convert, Callable[[Any], Any] | None]:
+    """From the raw value to the canonical one: map, cut, split, normalise, check. Where that is a single
+    function of the value, it comes along bare."""
     steps: list[Convert] = []
     if "url_param" in spec:
         parameter = str(spec["url_param"])
@@ -156,10 +159,6 @@ def _pipeline(spec: Mapping[Any, Any], place: Place) -> Convert:
     if place.target.name == "amount":
         steps.append(lambda value, _: normalise.given_back(value))
 
-    if len(steps) == 1 and "map" not in spec:
-        only = steps[0]
-        return lambda value, scope: None if value is None else only(value, scope)
-
     def convert(value: Any, scope: Scope) -> Any:
         for step in steps:
             if value is None:
@@ -168,12 +167,15 @@ def _pipeline(spec: Mapping[Any, Any], place: Place) -> Convert:
         return value
 
     if "map" not in spec:
-        return convert
+        bare = _bare(spec, place) if len(steps) == 1 else None
+        return convert, bare
     lookup = _lookup(spec, place)
     mapped, takes_none = _map(spec, lookup), "null" in lookup
-    return lambda value, scope: (
-        None if value is None and not takes_none else convert(mapped(value, scope), scope)
-    )
+
+    def convert_mapped(value: Any, scope: Scope) -> Any:
+        return None if value is None and not takes_none else convert(mapped(value, scope), scope)
+
+    return convert_mapped, None
 
 
 def _map_key(key: Any) -> str:
@@ -209,12 +211,24 @@ def _allowed(values: tuple[str, ...]) -> Convert:
     return convert
 
 
+def _function_name(spec: Mapping[Any, Any], target: Target) -> Any:
+    given = spec.get("as")
+    if given is not None:
+        return given
+    return "text" if "click" in spec and target.many else target.default_as
+
+
+def _bare(spec: Mapping[Any, Any], place: Place) -> Callable[[Any], Any] | None:
+    """The field's function, if it takes the value as it is and nothing else."""
+    function = functions.FUNCTIONS.get(str(_function_name(spec, place.target)))
+    if function is None or (place.target.many and not function.whole):
+        return None
+    return function.alone
+
+
 def _function(spec: Mapping[Any, Any], place: Place) -> Convert:
     target, where, report = place.target, place.where, place.report
-    name = spec.get("as")
-    if name is None:
-        cut = "click" in spec and target.many
-        name = "text" if cut else target.default_as
+    name = _function_name(spec, target)
     if not isinstance(name, str) or name not in functions.FUNCTIONS:
         report.unknown(spec, "as", where, what="function", name=str(name), known=functions.FUNCTIONS)
         return lambda value, _: value

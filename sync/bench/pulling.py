@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,10 @@ class _Order(msgspec.Struct):
     currency: str
     date_created_gmt: datetime
     date_modified_gmt: datetime
-    total: str
-    total_tax: str
-    shipping_total: str
-    discount_total: str
+    total: Decimal
+    total_tax: Decimal
+    shipping_total: Decimal
+    discount_total: Decimal
     customer_id: int
     billing: _Billing
 
@@ -69,8 +70,8 @@ class _Order(msgspec.Struct):
             self.number,
             self.status,
             self.currency,
-            self.date_created_gmt,
-            self.date_modified_gmt,
+            self.date_created_gmt.replace(tzinfo=UTC),
+            self.date_modified_gmt.replace(tzinfo=UTC),
             self.total,
             self.total_tax,
             self.shipping_total,

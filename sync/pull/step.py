@@ -158,6 +158,7 @@ def _commit_page(
             connector=plan.connector,
             stream=stream.name,
             records=fresh,
+            known=heads.keys(),
             run_id=run.id,
             fetched_at=datetime.now(UTC),
         )

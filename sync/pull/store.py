@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -97,50 +97,74 @@ def has_heads(connection: Connection, connector: str, stream: str) -> bool:
     return connection.execute(found.limit(1)).first() is not None
 
 
+_KNOWN = sa.text(
+    """
+    SELECT e.external_id, e.digest, e.id
+      FROM evidence e
+      JOIN unnest(CAST(:ids AS text[]), CAST(:digests AS bytea[])) AS n (external_id, digest) USING (external_id, digest)
+     WHERE e.connector = :connector AND e.stream = :stream
+    """
+)
+_NEXT_IDS = sa.text(
+    "SELECT nextval(pg_get_serial_sequence('evidence', 'id')) FROM generate_series(1, :count) ORDER BY 1"
+)
+
+
 def keep_evidence(
     connection: Connection,
     *,
     connector: str,
     stream: str,
     records: Sequence[rules.Sealed],
+    known: Collection[str],
     run_id: int,
     fetched_at: datetime,
 ) -> dict[str, int]:
-    """Store evidence and make it the head of its raw record; returns evidence ids by external id."""
-    columns = tuple(c.name for c in evidence.c if c.name != "id")
+    """Store evidence and make it the head of its raw record; returns evidence ids by external id.
+
+    `known` are the external ids that have a head already. The caller's run is the connector's only one, so
+    what is not there yet goes in by COPY, without a table between.
+    """
+    ids = _kept_before(connection, connector, stream, [r for r in records if r.raw.external_id in known])
+    fresh = [r for r in records if r.raw.external_id not in ids]
+    numbers = connection.execute(_NEXT_IDS, {"count": len(fresh)}).scalars()
+    ids |= zip((r.raw.external_id for r in fresh), numbers, strict=True)
     rows = (
         (
+            ids[r.raw.external_id],
             connector,
             stream,
             r.raw.external_id,
             r.sha256,
             r.digest,
             r.raw.body,
-            db.json(dict(r.raw.context)),
+            dict(r.raw.context),
             r.raw.version,
             fetched_at,
             run_id,
         )
-        for r in records
+        for r in fresh
     )
-    with db.staged(connection, evidence, columns, rows) as stage:
-        connection.execute(
-            postgresql.insert(evidence).from_select(columns, sa.select(stage)).on_conflict_do_nothing()
-        )
-        found = connection.execute(
-            sa.select(evidence.c.external_id, evidence.c.id, evidence.c.digest, evidence.c.version).join(
-                stage,
-                sa.and_(
-                    stage.c.connector == evidence.c.connector,
-                    stage.c.stream == evidence.c.stream,
-                    stage.c.external_id == evidence.c.external_id,
-                    stage.c.digest == evidence.c.digest,
-                ),
-            )
-        )
-        ids = {row.external_id: row.id for row in found}
-    _move_heads(connection, connector=connector, stream=stream, records=records, ids=ids, run_id=run_id)
+    db.copy_rows(connection, "evidence", [c.name for c in evidence.c], rows)
+    _move_heads(
+        connection, connector=connector, stream=stream, records=records, known=known, ids=ids, run_id=run_id
+    )
     return ids
+
+
+def _kept_before(
+    connection: Connection, connector: str, stream: str, records: Sequence[rules.Sealed]
+) -> dict[str, int]:
+    """Evidence of records that are again as they once were."""
+    if not records:
+        return {}
+    given = {
+        "connector": connector,
+        "stream": stream,
+        "ids": [r.raw.external_id for r in records],
+        "digests": [r.digest for r in records],
+    }
+    return {row.external_id: row.id for row in connection.execute(_KNOWN, given)}
 
 
 def _move_heads(
@@ -149,31 +173,26 @@ def _move_heads(
     connector: str,
     stream: str,
     records: Sequence[rules.Sealed],
+    known: Collection[str],
     ids: Mapping[str, int],
     run_id: int,
 ) -> None:
     columns = ("connector", "stream", "external_id", "evidence_id", "digest", "version", "deleted", "run_id")
-    rows = (
-        (
-            connector,
-            stream,
-            r.raw.external_id,
-            ids[r.raw.external_id],
-            r.digest,
-            r.raw.version,
-            r.raw.deleted,
-            run_id,
-        )
-        for r in records
-    )
-    with db.staged(connection, heads, columns, rows) as stage:
-        insert = postgresql.insert(heads).from_select(columns, sa.select(stage))
-        connection.execute(
-            insert.on_conflict_do_update(
-                index_elements=["connector", "stream", "external_id"],
-                set_={c: insert.excluded[c] for c in columns[3:]},
+
+    def rows(*, moved: bool) -> Iterator[tuple[Any, ...]]:
+        for r in records:
+            id_ = r.raw.external_id
+            if (id_ in known) is moved:
+                yield connector, stream, id_, ids[id_], r.digest, r.raw.version, r.raw.deleted, run_id
+
+    db.copy_rows(connection, "heads", columns, rows(moved=False))
+    if known:
+        with db.staged(connection, heads, columns, rows(moved=True)) as stage:
+            connection.execute(
+                sa.update(heads)
+                .where(*(heads.c[c] == stage.c[c] for c in columns[:3]))
+                .values({c: stage.c[c] for c in columns[3:]})
             )
-        )
 
 
 _MOVE_VERSIONS = sa.text(

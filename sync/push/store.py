@@ -154,7 +154,7 @@ def write_desired(
         remote_id, accepted = known.get(person, (None, {}))
         bar = barred.get(person)
         status = "refused" if bar else "pending"
-        rows.append((destination, person, email, remote_id, db.json(fields), db.json(accepted), status, bar))
+        rows.append((destination, person, email, remote_id, fields, accepted, status, bar))
     with db.staged(connection, outbox, columns, rows) as stage:
         insert = postgresql.insert(outbox).from_select(columns, sa.select(stage))
         connection.execute(
@@ -238,8 +238,8 @@ def _delivery(
         item.key,
         run_id,
         outcome.remote_id or item.remote_id,
-        db.json(dict(item.fields)),
-        db.json(dict(outcome.shown)),
+        dict(item.fields),
+        dict(outcome.shown),
         outcome.status,
         outcome.version,
         outcome.reason or None,

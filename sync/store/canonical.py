@@ -37,14 +37,14 @@ class Mapped:
 
 
 def _values(item: Mapped, connector: str) -> list[Any]:
-    origin = [connector, item.stream, item.raw_id, item.evidence_id]
-    for name in FIELDS[item.kind]:
-        value = getattr(item.record, name)
-        if name == "lines":
-            origin.append(db.json([msgspec.structs.asdict(line) for line in value]))
-        else:
-            origin.append(list(value) if isinstance(value, tuple) else value)
-    return origin
+    values = msgspec.structs.astuple(item.record)
+    return [
+        connector,
+        item.stream,
+        item.raw_id,
+        item.evidence_id,
+        *(list(value) if type(value) is tuple else value for value in values),
+    ]
 
 
 def merge(

@@ -84,17 +84,39 @@ def rehearsal(engine: Engine) -> Iterator[Database]:
             transaction.rollback()
 
 
+_TYPES = """
+    SELECT attname, atttypid::int8 FROM pg_attribute
+     WHERE attrelid = CAST(%s AS regclass) AND attnum > 0 AND NOT attisdropped
+"""
+
+
+def _types(connection: Connection, table: str, columns: Sequence[str]) -> list[int]:
+    """The type ids of columns, asked for once a connection and table."""
+    known: dict[str, dict[str, int]] = connection.info.setdefault("leadledger_types", {})
+    if table not in known:
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        known[table] = dict(raw.execute(_TYPES, (f'"{table}"',)).fetchall())
+    return [known[table][column] for column in columns]
+
+
 def copy_rows(
     connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> int:
-    """COPY `rows` into `table`; returns how many."""
+    """COPY `rows` into `table`; returns how many.
+
+    In the binary format, since it is twice as fast: a value must be of its column's type (no text for a
+    number), and of a jsonb column the value itself, not its JSON.
+    """
+    types = _types(connection, table, columns)
     raw = connection.connection.driver_connection
     assert raw is not None
-    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
         sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
     count = 0
     with raw.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.set_types(types)
         for row in rows:
             copy.write_row(row)
             count += 1
@@ -145,7 +167,7 @@ def has_at_least(connection: Connection, table: str, count: int) -> bool:
 
 
 def json(value: Any) -> str:
-    """JSON text for a COPY into a jsonb column."""
+    """JSON text for a parameter that is cast to jsonb."""
     return msgspec.json.encode(value).decode()
 
 
