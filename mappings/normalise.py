@@ -157,7 +157,9 @@ def decimal(value: Any, *, decimal_comma: bool = False) -> Decimal | None:
         if isinstance(value, Decimal):
             number = _bounded(value)
             if len(number.normalize(EXACT).as_tuple().digits) > _DIGITS_OF_A_DOUBLE:
-                raise Unfit("a number with the digits of a binary fraction", 'send it as text such as "24.38"')
+                raise Unfit(
+                    "a number with the digits of a binary fraction", 'send it as text such as "24.38"'
+                )
             return number
     raw = _plain(value, 'a decimal such as "1234.50"')
     return None if raw is None else _decimal(raw, decimal_comma)
