@@ -101,7 +101,8 @@ _KNOWN = sa.text(
     """
     SELECT e.external_id, e.digest, e.id
       FROM evidence e
-      JOIN unnest(CAST(:ids AS text[]), CAST(:digests AS bytea[])) AS n (external_id, digest) USING (external_id, digest)
+      JOIN unnest(CAST(:ids AS text[]), CAST(:digests AS bytea[])) AS n (external_id, digest)
+     USING (external_id, digest)
      WHERE e.connector = :connector AND e.stream = :stream
     """
 )
