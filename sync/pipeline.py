@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.engine import Connection
 
-from sync import rulebook
+from sync import process, rulebook
 from sync.attribute import step as attribution
 from sync.attribute import store as attribution_store
 from sync.funnel import step as funnel
@@ -39,18 +39,28 @@ def derive(
     database: db.Database, rules: rulebook.Rulebook, *, say: Say, now: datetime | None = None
 ) -> dict[str, int]:
     """Bring persons, stages, credits and the journal up to date; returns by step how much it took."""
-    now = now or datetime.now(UTC)
+
+    def clock() -> datetime:
+        return now or datetime.now(UTC)
+
     with database.begin() as connection:
         version = attribution_store.put_in_force(
-            connection, rules.policy_body, now=now, config_read_at=rules.read_at
+            connection, rules.policy_body, now=clock(), config_read_at=rules.read_at
+        )
+        ledger.record_policies(
+            connection, zone=rules.zone, now=clock(), why=rules.policy_note, author=process.user()
         )
     _note_what_rules_decide(database, rules)
     policy = rules.policy(version)
     steps = (
         Step("matching", lambda c: matching.match(c, rules.identity), MATCHED),
-        Step("staging", lambda c: funnel.advance(c, rules.stages, paid=policy.paid_statuses), STAGED),
+        Step(
+            "staging",
+            lambda c: funnel.advance(c, rules.stages, paid=policy.paid_statuses, now=clock()),
+            STAGED,
+        ),
         Step("attributing", lambda c: attribution.attribute(c, policy), ATTRIBUTED),
-        Step("booking", lambda c: ledger.book(c, policy, zone=rules.zone, now=now), BOOKED),
+        Step("booking", lambda c: ledger.book(c, policy, zone=rules.zone, now=clock()), BOOKED),
     )
     with database.begin() as connection:
         if db.has_at_least(connection, "pending", db.MANY):

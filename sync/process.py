@@ -5,6 +5,7 @@ The rest of the settings is in leadledger.yaml.
 
 from __future__ import annotations
 
+import getpass
 import os
 import signal
 import sys
@@ -65,3 +66,11 @@ def interruptible(code: int) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def user() -> str:
+    """Who runs this process, by the system's name for them: the author of what is decided by hand."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user that no passwd file knows, as in a container
+        return f"uid {os.getuid()}"

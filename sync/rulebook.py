@@ -18,7 +18,8 @@ from sync.push import rules as push
 
 @dataclass(frozen=True)
 class Rulebook:
-    """`policy_body` is what a policy version consists of, in JSON types; `policy` gives it its number.
+    """`policy_body` is what a policy version consists of, in JSON types; `policy` gives it its number;
+    `policy_note` is why it is so.
 
     `bodies` are the other rules (identity, funnel, push) in JSON types, to tell when they change; `read_at` is
     when the config was read.
@@ -30,6 +31,7 @@ class Rulebook:
     stages: tuple[funnel.Rule, ...]
     policy_body: Mapping[str, Any]
     push: tuple[push.PushRule, ...]
+    policy_note: str = ""
     bodies: Mapping[str, Any] = field(default_factory=dict)
     read_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -68,6 +70,7 @@ def of(config: Config) -> Rulebook:
         stages=tuple(_stages(config.funnel)),
         policy_body=config.attribution.model_dump(mode="json", exclude={"note"}),
         push=tuple(_push(rule) for rule in config.push),
+        policy_note=config.attribution.note or "",
         bodies={
             "identity": config.identity.model_dump(mode="json"),
             "funnel": [config.funnel.model_dump(mode="json"), list(config.attribution.paid_statuses)],

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sync import logs
-from sync.cli import bench, look, operate, quarantine, reports, sandbox, setup
+from sync.cli import bench, ledger, look, operate, quarantine, reports, sandbox, setup
 from sync.process import ProcessSettings
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ for part in (setup, operate, look, sandbox, bench):
     part.register(app)
 app.add_typer(reports.app, name="report")
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(ledger.app, name="ledger")
 app.add_typer(setup.mapping_app, name="mapping")
 app.add_typer(sandbox.app, name="sandbox")
 

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import typer
 
 from sync import logs
 from sync.cli import output
-from sync.cli.runtime import ConfigOption, FormatOption, PeriodOption, opened, wrong
+from sync.cli.runtime import (
+    AsOfOption,
+    ConfigOption,
+    FormatOption,
+    PeriodOption,
+    jsonable,
+    opened,
+    wrong,
+)
 from sync.report import campaigns as campaign_report
+from sync.report import difference, known, operations, period
 from sync.report import funnel as funnel_report
-from sync.report import operations, period
 
 app = typer.Typer(no_args_is_help=True, help="The same figures for marketing, sales and finance.")
 STEPS = {
@@ -31,17 +41,39 @@ def parse_period(text: str | None) -> period.Period:
         raise wrong(str(error)) from None
 
 
+def parse_instant(text: str | None, zone: ZoneInfo) -> datetime | None:
+    """The time of `--as-of`; one that cannot be read, or has not come yet, ends the command."""
+    if text is None:
+        return None
+    try:
+        found = known.instant(text, zone)
+    except ValueError as error:
+        raise wrong(str(error)) from None
+    if found > datetime.now(UTC):
+        raise wrong(f"{text!r} is still to come: nobody knows yet what will be known then")
+    return found
+
+
+def _dated(found: dict[str, Any]) -> dict[str, Any]:
+    """The report with its time as text."""
+    return found | {"as_of": found["as_of"].isoformat() if found["as_of"] else None}
+
+
 @app.command()
 def funnel(
-    config: ConfigOption = None, period: PeriodOption = None, form: FormatOption = output.Format.table
+    config: ConfigOption = None,
+    period: PeriodOption = None,
+    as_of: AsOfOption = None,
+    form: FormatOption = output.Format.table,
 ) -> None:
     """How many people reached each stage, who was rejected and why, how long each step took.
 
     Example: leadledger report funnel --period 2018-03
     """
     asked = parse_period(period)
-    with opened(config) as workspace, workspace.engine.connect() as connection:
-        found = funnel_report.funnel(connection, asked, workspace.zone)
+    with opened(config) as workspace, known.snapshot(workspace.engine) as connection:
+        at = parse_instant(as_of, workspace.zone)
+        found = _dated(funnel_report.funnel(connection, asked, workspace.zone, as_of=at))
         found["note"] = workspace.config.workspace.note
     if form is output.Format.json:
         output.print_json(found)
@@ -73,6 +105,7 @@ def _share(part: int, whole: int) -> str:
 def campaigns(
     config: ConfigOption = None,
     period: PeriodOption = None,
+    as_of: AsOfOption = None,
     top: Annotated[
         int | None, typer.Option("--top", min=1, help="The best so many, and the rest summed.")
     ] = None,
@@ -83,9 +116,10 @@ def campaigns(
     Example: leadledger report campaigns --period 2018 --top 15
     """
     asked = parse_period(period)
-    with opened(config) as workspace, workspace.engine.connect() as connection:
+    with opened(config) as workspace, known.snapshot(workspace.engine) as connection:
         currency, language = workspace.rules.currency, workspace.config.workspace.language
-        found = campaign_report.campaigns(connection, asked, workspace.zone, currency)
+        at = parse_instant(as_of, workspace.zone)
+        found = _dated(campaign_report.campaigns(connection, asked, workspace.zone, currency, as_of=at))
         found["note"] = workspace.config.workspace.note
     if form is output.Format.json:
         output.print_json(found)
@@ -156,6 +190,71 @@ def print_rest(found: dict[str, Any], *, language: str) -> None:
     for other, sums in found["other_currencies"].items():
         rows.append([f"beside it, in {other}", "", output.money(sums["revenue_minor"], other, language)])
     output.table("Revenue", ["", "orders", "amount"], rows, right=(1, 2))
+
+
+@app.command()
+def diff(
+    since: Annotated[str, typer.Option("--from", help="What was known then: 2026-10-31T23:59.")],
+    until: Annotated[str, typer.Option("--to", help="What was known then.")],
+    config: ConfigOption = None,
+    period: PeriodOption = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="Show so many entries; JSON has all.")] = 50,
+    form: FormatOption = output.Format.table,
+) -> None:
+    """Why figures are other ones than they were: the accounts that moved, and the entries that moved them.
+
+    Example: leadledger report diff --from 2026-10-31T23:59 --to 2026-11-15T12:00 --period 2026-10
+    """
+    asked = parse_period(period)
+    with opened(config) as workspace, known.snapshot(workspace.engine) as connection:
+        before, after = (parse_instant(text, workspace.zone) for text in (since, until))
+        assert before is not None
+        assert after is not None
+        if before > after:
+            raise wrong("--from must not be later than --to")
+        found = difference.diff(connection, asked, workspace.zone, before=before, after=after)
+        zone, language = workspace.zone, workspace.config.workspace.language
+    entries = jsonable(found["entries"])
+    if form is output.Format.json:
+        output.print_json({**jsonable([found])[0], "entries": entries})
+    elif form is output.Format.csv:
+        output.print_csv(entries)
+    else:
+        _print_diff(found, zone, language, top=top)
+
+
+def _print_diff(found: dict[str, Any], zone: ZoneInfo, language: str, *, top: int) -> None:
+    moved = [row for row in found["accounts"] if row["moved_minor"]]
+    if not found["entries"]:
+        output.line("No entry was booked in between: every amount is what it was.")
+    if moved:
+        cells = [
+            [row["account"], row["currency"]]
+            + [
+                output.money(row[name], row["currency"], language)
+                for name in ("then_minor", "now_minor", "moved_minor")
+            ]
+            for row in moved
+        ]
+        output.table("Accounts", ["account", "", "then", "now", "moved"], cells, right=(2, 3, 4))
+    people = [[name, n["then"], n["now"]] for name, n in found["people"].items() if n["then"] != n["now"]]
+    if people:
+        output.table("People", ["", "then", "now"], people, right=(1, 2))
+    entries = found["entries"]
+    if entries:
+        rows = [
+            [
+                e["id"],
+                e["kind"],
+                f"{e['connector']} {e['subject']}".strip(),
+                e["posted_on"],
+                output.local(e["booked_at"], zone),
+                e["reason"],
+            ]
+            for e in entries[:top]
+        ]
+        title = f"Entries, the first {top} of {len(entries):,}" if len(entries) > top else "Entries"
+        output.table(title, ["entry", "kind", "of", "counts on", "booked", "why"], rows, right=(0,))
 
 
 @app.command()

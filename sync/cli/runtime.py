@@ -44,6 +44,10 @@ FormatOption = Annotated[output.Format, typer.Option("--format", "-f", help="How
 PeriodOption = Annotated[
     str | None, typer.Option("--period", "-p", help="2018, 2018-Q1, 2018-03 or 2018-03-01..2018-03-15.")
 ]
+AsOfOption = Annotated[
+    str | None,
+    typer.Option("--as-of", help="As it was known then: 2026-10-31T23:59, in the workspace's time zone."),
+]
 
 
 def config_path(given: Path | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -15,7 +16,9 @@ from sync.store import canonical
 BATCH = 5_000
 
 
-def advance(connection: Connection, stage_rules: Sequence[rules.Rule], *, paid: Sequence[str]) -> int:
+def advance(
+    connection: Connection, stage_rules: Sequence[rules.Rule], *, paid: Sequence[str], now: datetime
+) -> int:
     """Take one batch of persons; returns how many it took (0: nothing is left to do)."""
     taken = canonical.take(connection, step="funnel", kinds=["person"], limit=BATCH)
     if not taken:
@@ -33,7 +36,7 @@ def advance(connection: Connection, stage_rules: Sequence[rules.Rule], *, paid: 
         for person in persons
         if (summary := rules.journey(events[person])) is not None
     }
-    store.replace(connection, events, summaries)
+    store.replace(connection, events, summaries, known_at=now)
     # Also those who stand where they stood: a destination is told of more than the journey, the e-mail
     # address for one.
     canonical.note(connection, step="push", kind="person", refs=persons)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
 from sync.funnel import rules
-from sync.store import db
+from sync.store import db, known
 from sync.store.tables import CANONICAL, journeys, members, stage_events
 
 _TIMES = {
@@ -112,15 +113,21 @@ def _who(kind: str, row: Mapping[str, Any], owners: Mapping[tuple[str, str], str
     return str(row["connector"])
 
 
+_JOURNEY = tuple(c.name for c in journeys.c)
+_NOWHERE = (None,) * (len(_JOURNEY) - 1)
+
+
 def replace(
     connection: Connection,
     events: Mapping[str, Sequence[rules.Event]],
     summaries: Mapping[str, tuple[rules.Journey, str | None]],
+    *,
+    known_at: datetime,
 ) -> None:
-    """Make the stage events and journeys of these persons exactly these."""
+    """Make the stage events and journeys of these persons exactly these; a journey that changed is written down
+    as known from now on. The caller holds the pipeline's lock, so that `known_at` grows from batch to batch."""
     persons = sorted(events)
     connection.execute(sa.delete(stage_events).where(stage_events.c.person_id == sa.any_(_texts(persons))))
-    connection.execute(sa.delete(journeys).where(journeys.c.person_id == sa.any_(_texts(persons))))
     db.copy_rows(
         connection,
         "stage_events",
@@ -142,9 +149,8 @@ def replace(
             for seq, e in enumerate(events[person])
         ),
     )
-    rows = (
-        (
-            person,
+    now = {
+        person: (
             j.stage,
             campaign,
             j.lead_at,
@@ -157,8 +163,33 @@ def replace(
             j.reached.get("recycled"),
         )
         for person, (j, campaign) in sorted(summaries.items())
-    )
-    db.copy_rows(connection, "journeys", [c.name for c in journeys.c], rows)
+    }
+    before = _take_away(connection, persons)
+    db.copy_rows(connection, "journeys", _JOURNEY, ((person, *row) for person, row in now.items()))
+    _write_down(connection, before, now, known_at=known_at)
+
+
+def _take_away(connection: Connection, persons: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """Remove the journeys of these persons; returns what they were."""
+    gone = sa.delete(journeys).where(journeys.c.person_id == sa.any_(_texts(persons)))
+    rows = connection.execute(gone.returning(*(journeys.c[name] for name in _JOURNEY)))
+    return {row[0]: tuple(row[1:]) for row in rows}
+
+
+def _write_down(
+    connection: Connection,
+    before: Mapping[str, tuple[Any, ...]],
+    now: Mapping[str, tuple[Any, ...]],
+    *,
+    known_at: datetime,
+) -> None:
+    """Log the journeys that are new or different, and who has none any more."""
+    changed = [(person, row) for person, row in now.items() if before.get(person) != row]
+    changed += [(person, _NOWHERE) for person in before if person not in now]
+    if changed:
+        at = known.next_time(connection, known_at)
+        columns = ("person_id", "known_at", *_JOURNEY[1:])
+        db.copy_rows(connection, "journey_log", columns, ((person, at, *row) for person, row in changed))
 
 
 def read_campaigned(connection: Connection, person_ids: Sequence[str]) -> dict[str, list[Any]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from itertools import accumulate, pairwise
 from typing import Any, Literal
@@ -22,7 +22,19 @@ from mappings.normalise import EXACT
 from sync.attribute.rules import shares
 from sync.ledger import accounts
 
-Kind = Literal["sale", "refund", "spend", "cancellation", "reattribution", "correction", "restatement"]
+Kind = Literal[
+    "sale",
+    "refund",
+    "spend",
+    "cancellation",
+    "reattribution",
+    "correction",
+    "spend_correction",
+    "adjustment",
+    "policy",
+    "close",
+]
+MEMOS = frozenset({"policy", "close"})  # entries without postings: a decision that the books rest on
 Postings = tuple[tuple[str, int], ...]  # (account, amount_minor), by account
 EXCESS = "refund exceeds the sale"
 GENESIS = bytes(32)
@@ -34,7 +46,10 @@ class Unbalanced(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An entry to be booked. `part` names what of its subject it books: ``sale``, ``refund:17``, ``spend``."""
+    """An entry to be booked. `part` names what of its subject it books: ``sale``, ``refund:17``, ``spend``.
+
+    `refers_to` is the entry that it stands in place of; a refund refers to its sale.
+    """
 
     kind: Kind
     part: str
@@ -46,6 +61,7 @@ class Draft:
     evidence_id: int | None = None
     evidence_sha256: bytes | None = None
     reverses: int | None = None
+    refers_to: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +76,7 @@ class Live:
     postings: Postings
     policy_version: int | None
     first_booked_at: datetime
+    posted_on: date | None = None
 
 
 def tidy(postings: Mapping[str, int]) -> Postings:
@@ -223,7 +240,7 @@ def corrections(live: Sequence[Live], wanted: Sequence[Draft], *, why_gone: str)
         kind, reason = _why(entry, target, why_gone)
         drafts.append(_reversal(entry, kind, reason))
         if target is not None:
-            drafts.append(replace(target, reason=reason))
+            drafts.append(replace(target, reason=reason, refers_to=entry.id))
     return drafts + list(targets.values())
 
 
@@ -237,7 +254,10 @@ def _same(entry: Live, draft: Draft) -> bool:
 
 def _why(entry: Live, target: Draft | None, why_gone: str) -> tuple[Kind, str]:
     if entry.part == "spend":
-        return "restatement", "the platform restated its figure" if target else "the platform withdrew it"
+        return (
+            "spend_correction",
+            "the platform restated its figure" if target else "the platform withdrew it",
+        )
     if target is None:
         gone = "the shop withdrew the refund" if entry.part.startswith("refund:") else why_gone
         return "cancellation", gone
@@ -295,6 +315,21 @@ def spend(
     ]
 
 
+NO_CURRENCY = "XXX"  # ISO 4217
+
+
+def memo(
+    kind: Literal["policy", "close"],
+    reason: str,
+    *,
+    happened_at: datetime,
+    sha256: bytes,
+    policy_version: int | None = None,
+) -> Draft:
+    """An entry without postings, for a decision that the books rest on; `sha256` is that of what was decided."""
+    return Draft(kind, kind, NO_CURRENCY, happened_at, (), reason, policy_version, None, sha256)
+
+
 @dataclass(frozen=True, slots=True)
 class Sealed:
     """An entry as it stands in the journal: `fields` are hashed together with the hash before."""
@@ -305,8 +340,9 @@ class Sealed:
     hash: bytes
 
 
-class _Canonical(msgspec.Struct):
-    """An entry as it is hashed: these names, sorted."""
+class _Canonical(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """An entry as it is hashed: these names, sorted. Those with a default are left out where they say nothing
+    more than the rest."""
 
     author: str
     booked_at: str
@@ -321,8 +357,10 @@ class _Canonical(msgspec.Struct):
     kind: str
     part: str
     policy_version: int | None
+    posted_on: str | None = None
     postings: Postings
     reason: str
+    refers_to: int | None = None
     reverses: int | None
     subject: str
 
@@ -333,28 +371,31 @@ _ENCODER = msgspec.json.Encoder()
 def canonical_bytes(fields: Mapping[str, Any], postings: Postings) -> bytes:
     """What is hashed: JSON with sorted keys, without white space, of text, integers and null only.
 
-    Times are ISO 8601 in UTC with microseconds, hashes lower hex.
+    Times are ISO 8601 in UTC with microseconds, hashes lower hex. ``posted_on`` is there only where it is
+    another day than ``business_day``, ``refers_to`` only where there is an entry to refer to.
     """
-    digest = fields["evidence_sha256"]
+    digest, day, posted = fields["evidence_sha256"], fields["business_day"], fields["posted_on"]
     return _ENCODER.encode(
         _Canonical(
-            fields["author"],
-            _stamp(fields["booked_at"]),
-            fields["business_day"].isoformat(),
-            fields["connector"],
-            fields["currency"],
-            fields["evidence_id"],
-            None if digest is None else bytes(digest).hex(),
-            fields["generation"],
-            _stamp(fields["happened_at"]),
-            fields["id"],
-            fields["kind"],
-            fields["part"],
-            fields["policy_version"],
-            postings,
-            fields["reason"],
-            fields["reverses"],
-            fields["subject"],
+            author=fields["author"],
+            booked_at=_stamp(fields["booked_at"]),
+            business_day=day.isoformat(),
+            connector=fields["connector"],
+            currency=fields["currency"],
+            evidence_id=fields["evidence_id"],
+            evidence_sha256=None if digest is None else bytes(digest).hex(),
+            generation=fields["generation"],
+            happened_at=_stamp(fields["happened_at"]),
+            id=fields["id"],
+            kind=fields["kind"],
+            part=fields["part"],
+            policy_version=fields["policy_version"],
+            posted_on=None if posted == day else posted.isoformat(),
+            postings=postings,
+            reason=fields["reason"],
+            refers_to=fields["refers_to"],
+            reverses=fields["reverses"],
+            subject=fields["subject"],
         )
     )
 

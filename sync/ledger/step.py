@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -37,6 +37,7 @@ def book(connection: Connection, policy: Policy, *, zone: ZoneInfo, now: datetim
             connection,
             drafts,
             generations=sold.generations | spent.generations,
+            sales=sold.sales,
             zone=zone,
             booked_at=now,
             author=AUTHOR,
@@ -50,17 +51,49 @@ def book(connection: Connection, policy: Policy, *, zone: ZoneInfo, now: datetim
     return len(taken)
 
 
+def record_policies(connection: Connection, *, zone: ZoneInfo, now: datetime, why: str, author: str) -> None:
+    """Book each policy that came into force and is not in the journal yet: what decides is on record, in its place
+    among what it decided."""
+    if not store.unrecorded_policies(connection):
+        return
+    store.lock(connection)
+    drafts = [
+        (
+            ("", f"policy:{row.version}"),
+            rules.memo(
+                "policy",
+                why or "the config says so",
+                happened_at=row.valid_from,
+                sha256=bytes(row.sha256),
+                policy_version=row.version,
+            ),
+        )
+        for row in store.unrecorded_policies(connection)
+    ]
+    store.append(connection, drafts, generations={}, zone=zone, booked_at=now, author=author)
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """Entries still to be booked, each with its subject, and how many entries each part has had so far."""
+    """Entries still to be booked, each with its subject, and how many entries each part has had so far.
+
+    `waiting` are orders that changed since they were attributed, and are booked after that; `sales` the sales in
+    force, by subject.
+    """
 
     drafts: list[tuple[Ref, rules.Draft]]
     generations: dict[tuple[str, str, str], int]
-    waiting: list[Ref] = field(default_factory=list)  # changed since they were attributed: booked after that
+    waiting: list[Ref] = field(default_factory=list)
+    sales: dict[Ref, int] = field(default_factory=dict)
 
 
-def plan_orders(connection: Connection, refs: Sequence[Ref], policy: Policy, *, now: datetime) -> Planned:
-    """The orders' entries still to be booked. Writes nothing, so that `verify` asks the same question."""
+def plan_orders(
+    connection: Connection, refs: Sequence[Ref], policy: Policy, *, now: datetime, restate: bool = False
+) -> Planned:
+    """The orders' entries still to be booked. Writes nothing, so that `verify` asks the same question.
+
+    With `restate`, credits move also where they have settled.
+    """
     if not refs:
         return Planned([], {})
     subjects = {ref: (ref[0], f"order:{ref[1]}") for ref in refs}
@@ -69,6 +102,7 @@ def plan_orders(connection: Connection, refs: Sequence[Ref], policy: Policy, *, 
     refunds = store.read_refunds(connection, refs)
     credits = store.read_credits(connection, refs)
     versions = store.read_attributions(connection, refs)
+    first_open = store.closed_until(connection)
     drafts: list[tuple[Ref, rules.Draft]] = []
     waiting: list[Ref] = []
     for ref in sorted(refs, key=lambda r: (_when(orders.get(r)), r)):
@@ -77,13 +111,20 @@ def plan_orders(connection: Connection, refs: Sequence[Ref], policy: Policy, *, 
         if sale is not None and not _is_shared_out(sale):
             waiting.append(ref)
             continue
-        if sale is not None:
-            sale = _settled(sale, booked.last_sales.get(subjects[ref]), policy, now)
+        last = booked.last_sales.get(subjects[ref])
+        if (
+            sale is not None
+            and last is not None
+            and not restate
+            and _has_settled(last, sale, policy, now, first_open)
+        ):
+            sale = rules.keep_credits(sale, last)
         given_back = _refunds(refunds.get(ref, []), sale) if sale else []
         wanted = rules.desired(sale, given_back)
         missing = rules.corrections(in_force, wanted, why_gone=_why_gone(order))
         drafts += [(subjects[ref], draft) for draft in missing]
-    return Planned(drafts, booked.generations, waiting)
+    sales = {s: entry.id for s, live in booked.live.items() for entry in live if entry.part == "sale"}
+    return Planned(drafts, booked.generations, waiting, sales)
 
 
 def _is_shared_out(sale: rules.Sale) -> bool:
@@ -128,15 +169,16 @@ def _shipping(order: Any, policy: Policy) -> int:
     return int(order.shipping_minor + tax)
 
 
-def _settled(sale: rules.Sale, entry: rules.Live | None, policy: Policy, now: datetime) -> rules.Sale:
-    """A settled order keeps the credits of its latest sale, also when it was cancelled in between: later
-    evidence no longer moves them."""
-    if entry is None or policy.settle_after_days is None:
-        return sale
-    settles = max(sale.happened_at, entry.first_booked_at) + timedelta(days=policy.settle_after_days)
-    if now < settles:
-        return sale
-    return rules.keep_credits(sale, entry)
+def _has_settled(
+    entry: rules.Live, sale: rules.Sale, policy: Policy, now: datetime, first_open: date | None
+) -> bool:
+    """Whether later evidence no longer moves the credits of an order, whose latest sale is `entry`, also one that
+    was cancelled in between: its time is over, or the period that it counts in is closed."""
+    if first_open is not None and entry.posted_on is not None and entry.posted_on < first_open:
+        return True
+    if policy.settle_after_days is None:
+        return False
+    return now >= max(sale.happened_at, entry.first_booked_at) + timedelta(days=policy.settle_after_days)
 
 
 def _refunds(rows: Sequence[Any], sale: rules.Sale) -> list[rules.Refund]:

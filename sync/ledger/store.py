@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,8 +14,8 @@ from sqlalchemy.engine import Connection
 
 from sync.attribute.store import Ref, named
 from sync.ledger import rules
-from sync.store import db
-from sync.store.tables import CANONICAL, attributions, credits, entries, evidence
+from sync.store import db, known
+from sync.store.tables import CANONICAL, attributions, credits, entries, evidence, periods, policies
 
 ENTRY_COLUMNS = tuple(c.name for c in entries.c)
 SEALED_COLUMNS = tuple(c for c in ENTRY_COLUMNS if c not in ("prev_hash", "hash"))
@@ -40,7 +40,7 @@ _LIVE = sa.text(
           FROM entries e JOIN named USING (connector, subject)
     )
     SELECT m.id, m.connector, m.subject, m.kind, m.part, m.currency, m.happened_at, m.policy_version,
-           m.first_booked_at, m.generations,
+           m.first_booked_at, m.generations, m.posted_on,
            (m.reverses IS NULL AND NOT EXISTS (SELECT FROM entries r WHERE r.reverses = m.id)) AS live,
            (SELECT array_agg(p.account ORDER BY p.line) FROM postings p WHERE p.entry_id = m.id) AS accounts,
            (SELECT array_agg(p.amount_minor ORDER BY p.line) FROM postings p WHERE p.entry_id = m.id) AS amounts
@@ -79,6 +79,7 @@ def read_booked(connection: Connection, subjects: Sequence[Ref]) -> Booked:
             postings=tuple(zip(row.accounts, row.amounts, strict=True)),
             policy_version=row.policy_version,
             first_booked_at=row.first_booked_at,
+            posted_on=row.posted_on,
         )
         if row.live:
             found.live.setdefault((row.connector, row.subject), []).append(entry)
@@ -132,16 +133,22 @@ def append(
     drafts: Sequence[tuple[Ref, rules.Draft]],
     *,
     generations: Mapping[tuple[str, str, str], int],
+    sales: Mapping[Ref, int] | None = None,
     zone: ZoneInfo,
     booked_at: datetime,
     author: str,
 ) -> int:
     """Book `drafts` ((connector, subject), draft) in this order; returns how many.
 
-    The caller holds the journal's lock (`lock`) since before it read what is in force.
+    `sales` are the sales in force by subject, to which refunds refer. The caller holds the journal's lock
+    (`lock`) since before it read what is in force. What happened in a closed period counts on the first day
+    that is open. Entries are booked in the order of time, whatever the clock shows: what was known at a time is
+    always a beginning of the journal.
     """
     last_id, last_hash = head(connection)
-    had = dict(generations)
+    booked_at = known.next_time(connection, booked_at)
+    first_open = closed_until(connection)
+    had, sold = dict(generations), dict(sales or {})
     sealed: list[rules.Sealed] = []
     for (connector, subject), draft in drafts:
         part = (connector, subject, draft.part)
@@ -150,6 +157,12 @@ def append(
         else:
             generation = had[part]
         last_id += 1
+        if draft.part == "sale" and draft.reverses is None:
+            sold[connector, subject] = last_id
+        refers_to = draft.refers_to
+        if refers_to is None and draft.part.startswith("refund:") and draft.reverses is None:
+            refers_to = sold.get((connector, subject))
+        business_day = draft.happened_at.astimezone(zone).date()
         fields = {
             "id": last_id,
             "kind": draft.kind,
@@ -159,12 +172,14 @@ def append(
             "generation": generation,
             "currency": draft.currency,
             "happened_at": draft.happened_at,
-            "business_day": draft.happened_at.astimezone(zone).date(),
+            "business_day": business_day,
+            "posted_on": max(business_day, first_open) if first_open else business_day,
             "booked_at": booked_at,
             "policy_version": draft.policy_version,
             "reason": draft.reason,
             "author": author,
             "reverses": draft.reverses,
+            "refers_to": refers_to,
             "evidence_id": draft.evidence_id,
             "evidence_sha256": draft.evidence_sha256,
         }
@@ -189,6 +204,20 @@ def append(
         ),
     )
     return len(sealed)
+
+
+def unrecorded_policies(connection: Connection) -> list[sa.Row[Any]]:
+    """The policies of which the journal has no entry, oldest first."""
+    recorded = sa.exists().where(
+        entries.c.connector == "", entries.c.subject == sa.func.concat("policy:", policies.c.version)
+    )
+    return list(connection.execute(sa.select(policies).where(~recorded).order_by(policies.c.version)))
+
+
+def closed_until(connection: Connection) -> date | None:
+    """The first day that is open; None when no period is closed."""
+    found: date | None = connection.execute(sa.select(sa.func.max(periods.c.until))).scalar()
+    return found
 
 
 def lock(connection: Connection) -> None:

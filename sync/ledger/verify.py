@@ -72,7 +72,8 @@ def chain(connection: Connection) -> Check:
             return Check("chain", count, f"entry {last + 1} is missing", _RESTORE)
         if entry.prev_hash != previous:
             return Check("chain", count, f"entry {number} is not sealed to entry {last}", _RESTORE)
-        if sum(amount for _, amount in entry.postings) != 0 or not entry.postings:
+        bare = not entry.postings and entry.fields["kind"] not in rules.MEMOS
+        if bare or sum(amount for _, amount in entry.postings) != 0:
             return Check("chain", count, f"entry {number} does not balance", _RESTORE)
         if rules.seal(entry.fields, entry.postings, previous).hash != entry.hash:
             return Check("chain", count, f"entry {number} was changed after it was booked", _RESTORE)

@@ -46,6 +46,14 @@ _EMPTY = sa.text(f"TRUNCATE {', '.join(_TABLES)}")
 _CHANGED = sa.table("match_changed", *map(sa.column, ("kind", "connector", "external_id")))
 
 
+_WAITING = sa.text("SELECT EXISTS (SELECT FROM pending WHERE step = 'match')")
+
+
+def is_anything_waiting(connection: Connection) -> bool:
+    """Asked first: the temporary tables cost more than a look."""
+    return bool(connection.execute(_WAITING).scalar_one())
+
+
 def begin(connection: Connection) -> None:
     """Make the temporary tables, empty."""
     for statement in _MAKE:

@@ -15,10 +15,10 @@ BATCH = 200_000
 
 def match(connection: Connection, identity: rules.Rules) -> int:
     """Take one batch of changed records; returns how many it took (0: nothing is left to do)."""
+    if not grouping.is_anything_waiting(connection):
+        return 0
     grouping.begin(connection)
     took = grouping.take(connection, limit=BATCH)
-    if not took:
-        return 0
     store.add_those_of_campaigns(connection)
     _regroup(connection, identity)
     store.note_persons(connection)

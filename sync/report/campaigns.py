@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,7 +13,9 @@ from sqlalchemy.engine import Connection
 from sync.attribute import campaigns as naming
 from sync.attribute.store import known_campaigns
 from sync.ledger import accounts
+from sync.report.known import EVER
 from sync.report.period import Period
+from sync.store import known
 
 _PEOPLE = sa.text(
     """
@@ -20,14 +23,15 @@ _PEOPLE = sa.text(
            count(rejected_at) AS rejected,
            percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM sql_at - mql_at))
                FILTER (WHERE sql_at >= mql_at) AS mql_to_sql
-      FROM journeys WHERE lead_at >= :since AND lead_at < :until GROUP BY 1
+      FROM journeys_known(CAST(:as_of AS timestamptz)) WHERE lead_at >= :since AND lead_at < :until GROUP BY 1
     """
 )
 
 _REASONS = sa.text(
     """
     SELECT campaign, coalesce(rejected_reason, 'no reason given') AS reason, count(*) AS people
-      FROM journeys WHERE rejected_at IS NOT NULL AND lead_at >= :since AND lead_at < :until
+      FROM journeys_known(CAST(:as_of AS timestamptz))
+     WHERE rejected_at IS NOT NULL AND lead_at >= :since AND lead_at < :until
      GROUP BY 1, 2 ORDER BY 1, 3 DESC, 2
     """
 )
@@ -36,7 +40,8 @@ _BOOKS = sa.text(
     """
     SELECT p.account, e.currency, sum(p.amount_minor) AS amount
       FROM entries e JOIN postings p ON p.entry_id = e.id
-     WHERE e.business_day >= :since_day AND e.business_day < :until_day
+     WHERE e.posted_on >= :since_day AND e.posted_on < :until_day
+       AND e.booked_at <= :known_until
        AND (p.account LIKE 'Credit:%' OR p.account LIKE 'Spend:%' OR p.account LIKE 'Unattributed:%'
             OR p.account LIKE 'Revenue:%' OR p.account LIKE 'Tax:%' OR p.account LIKE 'Shipping:%')
      GROUP BY 1, 2
@@ -50,7 +55,8 @@ _UNATTRIBUTED_ORDERS = sa.text(
         SELECT p.account, e.connector, e.subject
           FROM entries e JOIN postings p ON p.entry_id = e.id
          WHERE p.account LIKE 'Unattributed:%' AND e.currency = :currency
-           AND e.business_day >= :since_day AND e.business_day < :until_day
+           AND e.posted_on >= :since_day AND e.posted_on < :until_day
+           AND e.booked_at <= :known_until
          GROUP BY 1, 2, 3 HAVING sum(p.amount_minor) <> 0
     ) held GROUP BY 1
     """
@@ -63,7 +69,8 @@ _UNATTRIBUTED = sa.text(
         SELECT e.connector, e.subject
           FROM entries e JOIN postings p ON p.entry_id = e.id
          WHERE p.account LIKE 'Unattributed:%' AND e.currency = :currency
-           AND e.business_day >= :since_day AND e.business_day < :until_day
+           AND e.posted_on >= :since_day AND e.posted_on < :until_day
+           AND e.booked_at <= :known_until
          GROUP BY p.account, e.connector, e.subject HAVING sum(p.amount_minor) <> 0
     ) held
     """
@@ -74,33 +81,43 @@ _ORDERS = sa.text(
     SELECT count(*) FROM (
         SELECT e.connector, e.subject FROM entries e JOIN postings p ON p.entry_id = e.id
          WHERE e.part = 'sale' AND p.account LIKE 'Revenue:%' AND e.currency = :currency
-           AND e.business_day >= :since_day AND e.business_day < :until_day
+           AND e.posted_on >= :since_day AND e.posted_on < :until_day
+           AND e.booked_at <= :known_until
          GROUP BY 1, 2 HAVING sum(p.amount_minor) <> 0
     ) sold
     """
 )
 
 
-def campaigns(connection: Connection, period: Period, zone: ZoneInfo, currency: str) -> dict[str, Any]:
+def campaigns(
+    connection: Connection, period: Period, zone: ZoneInfo, currency: str, *, as_of: datetime | None = None
+) -> dict[str, Any]:
     """Every campaign with leads, spend or revenue in the period; the rest by reason; and the total.
 
     People count in the period of their first lead, under the campaign that brought them; revenue and spend in
-    that of their business day, from the journal. Amounts are in minor units of `currency`; what the books
+    that of the day they count on, from the journal. With `as_of`, as it was known then; campaigns have the names
+    they have now. Amounts are in minor units of `currency`; what the books
     hold in others is under ``other_currencies``.
     """
     since, until = period.bounds(zone)
-    bounds = {"since": since, "until": until, "since_day": period.since, "until_day": period.until}
-    known = known_campaigns(connection)
+    bounds: dict[str, Any] = {
+        "since": since,
+        "until": until,
+        "since_day": period.since,
+        "until_day": period.until,
+    }
+    bounds |= {"as_of": as_of, "known_until": as_of or EVER}
+    named = known_campaigns(connection)
     rows: dict[str, dict[str, Any]] = {}
     people = {row.campaign: row for row in connection.execute(_PEOPLE, bounds)}
     for key in people:
         if key is not None:
-            rows[key] = _blank(key, known)
+            rows[key] = _blank(key, named)
     books = _books(connection, bounds, currency)
     for account, amount in books.items():
         if account.startswith(("Credit:", "Spend:")):
             key = accounts.campaign_key(account)
-            row = rows.setdefault(key, _blank(key, known))
+            row = rows.setdefault(key, _blank(key, named))
             row["revenue_minor" if account.startswith("Credit:") else "spend_minor"] += amount
     reasons = _reasons(connection, bounds)
     for key, row in rows.items():
@@ -113,17 +130,18 @@ def campaigns(connection: Connection, period: Period, zone: ZoneInfo, currency: 
     total = _total(listed, nobody, books, unattributed)
     total["orders"] = connection.execute(_ORDERS, bounds | {"currency": currency}).scalar_one()
     return {
+        "as_of": known.latest(connection) if as_of is None else as_of,
         "currency": currency,
         "campaigns": listed,
-        "no_campaign": _fill(_blank(None, known), nobody, reasons.get(None, {})),
+        "no_campaign": _fill(_blank(None, named), nobody, reasons.get(None, {})),
         "unattributed": unattributed,
         "total": total,
         "other_currencies": _others(connection, bounds, currency),
     }
 
 
-def _blank(key: str | None, known: naming.Lookup) -> dict[str, Any]:
-    source, name = naming.display(key, known.names) if key else (None, None)
+def _blank(key: str | None, named: naming.Lookup) -> dict[str, Any]:
+    source, name = naming.display(key, named.names) if key else (None, None)
     return {"campaign": name, "source": source, "key": key, "revenue_minor": 0, "spend_minor": 0}
 
 

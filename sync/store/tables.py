@@ -219,6 +219,16 @@ journeys = sa.Table(  # one row a person in the funnel: where it stands and wher
     sa.Column("recycled_at", Time),
 )
 
+journey_log = sa.Table(  # every journey as it was known: `stage` None from when there was none any more
+    "journey_log",
+    metadata,
+    sa.Column("person_id", sa.Text, nullable=False),
+    sa.Column("known_at", Time, nullable=False),
+    *[sa.Column(c.name, c.type) for c in journeys.c if c.name != "person_id"],
+    sa.PrimaryKeyConstraint("person_id", "known_at"),
+    sa.Index(None, "known_at"),
+)
+
 applied_rules = sa.Table(  # by which rules of the config what is derived was derived
     "applied_rules",
     metadata,
@@ -276,18 +286,22 @@ entries = sa.Table(
     sa.Column("currency", sa.Text, nullable=False),
     sa.Column("happened_at", Time, nullable=False),
     sa.Column("business_day", sa.Date, nullable=False),
+    sa.Column("posted_on", sa.Date, nullable=False),  # the day it counts on: its business day, or an open one
     sa.Column("booked_at", Time, nullable=False),
     sa.Column("policy_version", sa.Integer),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("author", sa.Text, nullable=False),
     sa.Column("reverses", sa.BigInteger, sa.ForeignKey("entries.id")),
+    sa.Column(
+        "refers_to", sa.BigInteger, sa.ForeignKey("entries.id")
+    ),  # of a refund its sale; else what it replaces
     sa.Column("evidence_id", sa.BigInteger),
     sa.Column("evidence_sha256", BYTEA),
     sa.Column("prev_hash", BYTEA, nullable=False),
     sa.Column("hash", BYTEA, nullable=False),
     sa.UniqueConstraint("reverses"),
     sa.Index("ix_entries_subject", "connector", "subject"),
-    sa.Index(None, "business_day"),
+    sa.Index(None, "posted_on"),
 )
 sa.Index(
     "uq_entries_live_part",
@@ -308,6 +322,17 @@ postings = sa.Table(
     sa.Column("amount_minor", sa.BigInteger, nullable=False),
     sa.PrimaryKeyConstraint("entry_id", "line"),
     sa.Index(None, "account"),
+)
+
+periods = sa.Table(  # what is closed: every day before `until`, for good
+    "periods",
+    metadata,
+    sa.Column("until", sa.Date, primary_key=True),
+    sa.Column("since", sa.Date),  # None: from the first day of the books
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("body", JSONB, nullable=False),  # the figures it was closed on
+    sa.Column("sha256", BYTEA, nullable=False),
+    sa.Column("closed_at", Time, nullable=False),
 )
 
 outbox = sa.Table(  # what a destination should hold of a person, and what it last accepted

@@ -99,7 +99,7 @@ def test_spend_restated_within_the_overlap_comes_with_the_next_run(synced: Any) 
     assert pulled(synced)["spend"]["changed"] == 1
     assert spent(synced, WITHIN) == before + 701
     assert entries_after(synced, entry) == [
-        ("restatement", WITHIN, "the platform restated its figure"),
+        ("spend_correction", WITHIN, "the platform restated its figure"),
         ("spend", WITHIN, "the platform restated its figure"),
     ]
     assert wrong(synced) == {}
@@ -113,7 +113,7 @@ def test_spend_withdrawn_within_the_overlap_is_taken_back(synced: Any) -> None:
     synced.state.delete("meta", "insight", doc.id)
     assert pulled(synced)["spend"]["withdrawn"] == 1
     assert spent(synced, WITHIN) == before - int(Decimal(doc.body["spend"]) * 100)
-    assert entries_after(synced, entry) == [("restatement", WITHIN, "the platform withdrew it")]
+    assert entries_after(synced, entry) == [("spend_correction", WITHIN, "the platform withdrew it")]
     assert wrong(synced) == {}
     synced.state.put("meta", "insight", [doc])
     pulled(synced)
@@ -132,7 +132,7 @@ def test_spend_restated_before_the_overlap_comes_with_a_backfill(synced: Any) ->
     assert synced.run("backfill", "meta", *RANGE).code == 0
     assert spent(synced, BEYOND) == before + 701
     assert [kind for kind, day, _ in entries_after(synced, entry) if day == BEYOND] == [
-        "restatement",
+        "spend_correction",
         "spend",
     ]
     assert len(entries_after(synced, entry)) == 2

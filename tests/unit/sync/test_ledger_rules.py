@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -288,7 +289,7 @@ def test_spend_is_booked_restated_and_withdrawn():
     assert balances(journal.entries) == {"Spend:Campaign:ads:a%3Ab": 500, "Payable:ads": -500}
     assert {d.reason for d in journal.follow(day(480))} == {"the platform restated its figure"}
     assert balances(journal.entries) == {"Spend:Campaign:ads:a%3Ab": 480, "Payable:ads": -480}
-    assert [d.kind for d in journal.follow(day(0))] == ["restatement"]
+    assert [d.kind for d in journal.follow(day(0))] == ["spend_correction"]
     assert balances(journal.entries) == {}
 
 
@@ -343,11 +344,13 @@ ENTRY = {
     "currency": "PLN",
     "happened_at": datetime(2024, 1, 31, 23, 5, 6, 7, tzinfo=timezone(timedelta(hours=1))),
     "business_day": date(2024, 2, 1),
+    "posted_on": date(2024, 2, 1),
     "booked_at": datetime(2024, 2, 2, tzinfo=UTC),
     "policy_version": 3,
     "reason": "order paid",
     "author": "leadledger",
     "reverses": None,
+    "refers_to": None,
     "evidence_id": 9,
     "evidence_sha256": bytes(range(4)),
 }
@@ -376,6 +379,14 @@ def test_what_is_hashed_is_fixed_for_ever():
     shuffled = dict(reversed(ENTRY.items())) | {"evidence_sha256": memoryview(bytes(range(4)))}
     shuffled["happened_at"] = ENTRY["happened_at"].astimezone(UTC)
     assert rules.canonical_bytes(shuffled, POSTINGS) == BYTES
+
+
+def test_another_day_to_count_on_and_the_entry_referred_to_are_hashed_in_their_place():
+    entry = ENTRY | {"posted_on": date(2024, 3, 1), "refers_to": 7}
+    said = BYTES.replace(b'"postings":', b'"posted_on":"2024-03-01","postings":')
+    said = said.replace(b'"reverses":', b'"refers_to":7,"reverses":')
+    assert rules.canonical_bytes(entry, POSTINGS) == said
+    assert list(json.loads(said)) == sorted(json.loads(said))
 
 
 def test_each_seal_covers_the_entry_and_the_seal_before():
