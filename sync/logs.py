@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterable, MutableMapping
 from types import TracebackType
@@ -48,6 +49,8 @@ def _mask_all(value: Any) -> Any:
         return [_mask_all(v) for v in value]
     if value is None or isinstance(value, bool | int | float):
         return value
+    if isinstance(value, BaseException):
+        return mask(outage.told(value))
     return mask(str(value))
 
 
@@ -73,7 +76,7 @@ def _without_traces_of_outages(_: Any, __: str, event: MutableMapping[str, Any])
 
 
 def _trace(exc_info: ExcInfo) -> str:
-    """The traces of an error and of what led to it, without the rows that a database puts into its own."""
+    """The traces of an error and of what led to it, without the values that they may quote."""
     parts = []
     for error in outage.chain(exc_info[1]):
         frames = "".join(traceback.format_tb(error.__traceback__))
@@ -86,12 +89,25 @@ def _tell_crash(kind: type[BaseException], error: BaseException, trace: Tracebac
     sys.stderr.write(f"{mask(_trace((kind, error, trace)))}\n")
 
 
+def _tell_crash_of_thread(crash: threading.ExceptHookArgs) -> None:
+    if crash.exc_value is not None and crash.exc_type is not SystemExit:
+        _tell_crash(crash.exc_type, crash.exc_value, crash.exc_traceback)
+
+
+def _tell_unraisable(crash: sys.UnraisableHookArgs) -> None:
+    """What went wrong while an object was cleared away, where nobody could catch it."""
+    if crash.exc_value is not None:
+        _tell_crash(crash.exc_type, crash.exc_value, crash.exc_traceback)
+
+
 def configure(*, form: Literal["auto", "json", "text"], level: str) -> None:
     """Send the logs of ours and of all libraries to standard error; `auto` is readable on a terminal.
 
-    The trace of a crash is masked as they are.
+    The trace of a crash, in whatever thread, is masked as they are.
     """
     sys.excepthook = _tell_crash
+    threading.excepthook = _tell_crash_of_thread
+    sys.unraisablehook = _tell_unraisable
     as_json = form == "json" or (form == "auto" and not sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,10 +37,11 @@ _numbers = itertools.count(1)
 @pytest.fixture(autouse=True)
 def _logs_as_before() -> Iterator[None]:
     """A command that a test runs in this process sets up the logs; the next test finds them as they were."""
-    before, hook = structlog.get_config(), sys.excepthook
+    before = structlog.get_config()
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
     yield
     structlog.configure(**before)
-    sys.excepthook = hook
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
 
 
 @pytest.fixture(scope="session")

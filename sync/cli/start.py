@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from types import FrameType
 
@@ -14,8 +15,10 @@ def _leave(_: int, __: FrameType | None) -> None:
 
 
 def main() -> None:
-    """What we write holds personal data and names of secrets: it is for this user alone."""
+    """What we write holds personal data and names of secrets: it is for this user alone. What is in memory is
+    for nobody: a crash leaves no core file."""
     os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     attended = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if attended:
         signal.signal(signal.SIGINT, _leave)

@@ -244,12 +244,17 @@ def _in_use(folder: Path) -> EmbeddedError:
 
 
 def _make_database(sockets: Path) -> None:
-    """Create our database if it is not there: bytewise order, the same on every system."""
+    """Create our database if it is not there: bytewise order, the same on every system.
+
+    What a statement of ours did wrong is told to us and not to the server's log: such words may quote a value.
+    """
     try:
-        psycopg.connect(cluster.conninfo(sockets)).close()
+        with psycopg.connect(cluster.conninfo(sockets), autocommit=True) as connection:
+            connection.execute("ALTER ROLE CURRENT_USER SET log_min_messages = 'log'")
     except psycopg.OperationalError as error:
         if f'database "{NAME}" does not exist' not in str(error):
             raise
         statement = "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
         with psycopg.connect(cluster.conninfo(sockets, "postgres"), autocommit=True) as connection:
             connection.execute(sql.SQL(statement).format(sql.Identifier(NAME)))
+            connection.execute("ALTER ROLE CURRENT_USER SET log_min_messages = 'log'")

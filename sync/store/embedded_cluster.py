@@ -28,6 +28,7 @@ _POLL_S = 0.05
 _ORPHANS_MAX_S = 60.0
 _NOTICES_S = (3.0, 30.0, 120.0, 600.0, 1800.0)
 _FAST_STOP_S = 60  # then without a checkpoint: the next start recovers, nothing is lost
+_GUARD_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _PG_CTL_TIMEOUT_S = 86_400  # patience: pg_ctl itself sees when the server dies
 
 _SETTINGS = """\
@@ -177,6 +178,8 @@ def guard(place: Place, *, start_lock: Path, users_lock: Path) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
         cwd="/",
+        # Secrets may stand in our environment, and the guard outlives us.
+        env={name: os.environ[name] for name in _GUARD_ENVIRONMENT if name in os.environ},
     )
     if done.returncode:
         raise EmbeddedError(f"The guard of the embedded database did not start (exit {done.returncode}).")
