@@ -9,7 +9,7 @@ EXAMPLES ?= 200
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit faults crash soak bench lint format types schema docs wheel clean
+.PHONY: help install demo test unit faults crash soak bench audit lint format types schema docs wheel clean
 
 help: ## List the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,7 +25,8 @@ install: $(BIN)/leadledger ## Make the virtual environment and install
 demo: install ## Run the main job on the Olist data (DIR=folder puts it elsewhere)
 	$(BIN)/leadledger demo --data tests/data/olist --dir "$(DIR)"
 
-test: install lint types ## Everything that must pass, but for the bad days: lint, types, tests
+test: install lint types ## Everything that must pass, but for the bad days: lint, types, insecure code, tests
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive connectors mappings sync
 	$(PYTEST) tests --ignore tests/faults --ignore tests/model
 
 faults: install ## The bad days: vendors, data, our own side, kills, any order of arrival
@@ -42,6 +43,10 @@ bench: install ## Each step beside its floor, a tenth of the size
 
 unit: install ## The tests of the pure core only
 	$(BIN)/python -m pytest -n $(WORKERS) tests/unit
+
+audit: install ## Insecure code, and known vulnerabilities of what is installed (asks a service)
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive connectors mappings sync
+	$(BIN)/python tests/security/audit.py
 
 lint: install ## Lint, format and the direction of imports
 	$(BIN)/ruff check .
