@@ -44,8 +44,7 @@ class HttpSettings:
 
     Attributes
     ----------
-    base_url : https; plain http only to this machine, or with `allow_plain_http` where the authentication
-        never sends the secret.
+    base_url : https; plain http only to this machine.
     classify : what an answer means; None is success.
     timeout_s : until the connection is made, and between two parts of an answer; `answer_s` bounds it whole.
     retries : tries after the first, `retry_base_s` doubling up to `retry_max_s` between them, with jitter.
@@ -67,7 +66,6 @@ class HttpSettings:
     retry_max_s: float = 60.0
     max_body_bytes: int = 64 * MIB
     secrets: tuple[str, ...] = ()
-    allow_plain_http: bool = False
     pace: Callable[[Answer], float] | None = None
 
 
@@ -263,10 +261,10 @@ def _base(settings: HttpSettings) -> httpx.URL:
             "the address holds more than scheme, host and path",
             hint="Keys belong into their own options.",
         )
-    if base.scheme == "http" and not settings.allow_plain_http and not _is_loopback(base.host):
+    if base.scheme == "http" and not _is_loopback(base.host):
         raise ConnectorError(
             "config",
-            f"{base.host} is addressed over plain http, which would show the key to everybody between",
+            f"{base.host} is addressed over plain http, which would show the key or the records to everybody between",
             hint="Write https://.",
         )
     return base

@@ -46,7 +46,8 @@ class Options(pydantic.BaseModel):
 
     Attributes
     ----------
-    base_url : the shop's root, where its front page is. On plain http requests are signed (OAuth 1.0a).
+    base_url : the shop's root, where its front page is. https, or http to this machine (then signed,
+        OAuth 1.0a).
     consumer_key, consumer_secret : WooCommerce > Settings > Advanced > REST API; the right `read` is enough.
     per_page : rows a call; the vendor's most is 100. Fewer for a slow shop.
     page_timeout_s : seconds to wait for a page; shops are slow.
@@ -100,7 +101,6 @@ class WooCommerce:
                     options.consumer_key.get_secret_value(),
                     options.consumer_secret.get_secret_value(),
                 ),
-                allow_plain_http=True,  # there the secret only signs
             )
         )
 

@@ -190,7 +190,7 @@ def problem_of(answer: Answer) -> Problem | None:
         return Problem(
             "credential",
             said,
-            "Make a new key in WooCommerce > Settings > Advanced > REST API; on plain http also compare the"
+            "Make a new key in WooCommerce > Settings > Advanced > REST API; on http also compare the"
             " clocks of both machines.",
         )
     if answer.status == 404 and code in ("", NO_ROUTE):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.faults.own.conftest import own
-from tests.faults.vendor.conftest import vendors, waits
+from tests.faults.vendor.conftest import other, vendors, waits
 from tests.integration.flow.conftest import _quiet, fresh, shop, synced, synced_once
 
-__all__ = ["_quiet", "fresh", "own", "shop", "synced", "synced_once", "vendors", "waits"]
+__all__ = ["_quiet", "fresh", "other", "own", "shop", "synced", "synced_once", "vendors", "waits"]

@@ -179,10 +179,6 @@ def test_an_unsafe_base_is_refused_without_showing_it(url):
     assert "u:p" not in str(error.value)
 
 
-def test_plain_http_is_allowed_where_asked_for():
-    Http(HttpSettings(base_url="http://shop.example", allow_plain_http=True)).close()
-
-
 # answers
 
 
