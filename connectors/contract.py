@@ -51,6 +51,7 @@ class Stream:
     full : read whole at every run (no cursor is kept); ``snapshot`` records that a complete read of the
         window no longer shows are taken as gone.
     snapshot : every read of this stream is complete for its window, so what is missing was withdrawn.
+    swept : the vendor does not tell what it deletes for good, but can list its ids: the source is `Sweepable`.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Stream:
     after: tuple[str, ...] = ()
     full: bool = False
     snapshot: bool = False
+    swept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +184,41 @@ class Auditable(Protocol):
 
     def control_items(self, since: datetime, until: datetime) -> Iterator[ControlItem]:
         """Every order created within the window, whatever its status."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """Ids of records that the vendor holds now.
+
+    `complete` is set on the last page alone, and only by a source that has proved, by the vendor's own count,
+    that no id is missing from all its pages together. Without it nothing is taken as deleted.
+    """
+
+    ids: Sequence[str]
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A record as it was last read, of which the vendor no longer lists the id."""
+
+    external_id: str
+    body: bytes
+    context: Mapping[str, Any]
+
+
+@runtime_checkable
+class Sweepable(Protocol):
+    """Can be asked which records it still holds, for streams that are `swept`."""
+
+    def ids(self, stream: str, since: datetime, until: datetime) -> Iterator[Ids]:
+        """The ids of every record of `stream` created within the window, whatever its status, page by page."""
+        ...
+
+    def gone(self, stream: str, held: Held) -> RawRecord | None:
+        """Ask for one record alone. None where the vendor still has it; else a record with `deleted` whose body
+        is the vendor's own answer that says so. Raises `ConnectorError` for any other answer."""
         ...
 
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
@@ -15,6 +16,8 @@ from connectors.contract import Request
 from sync import pipeline, runs
 from sync.pull import backfill as backfills
 from sync.pull import step as pulling
+from sync.pull import store as pull_store
+from sync.pull import sweep as sweeping
 from sync.push import rules as push_rules
 from sync.push import step as pushing
 from sync.push import store as push_store
@@ -38,17 +41,35 @@ class Summary:
             self.steps[name] = self.steps.get(name, 0) + count
 
 
-def pull(workspace: Workspace, name: str, *, queued_id: int | None = None) -> runs.Run:
-    """Pull one connector now. Raises `runs.Busy` when another run of it is under way."""
+def pull(workspace: Workspace, name: str, *, queued_id: int | None = None, sweep: bool = False) -> runs.Run:
+    """Pull one connector now, and once a day look for what its vendor deleted; with `sweep` in its whole history.
+
+    Raises `runs.Busy` when another run of it is under way.
+    """
     with (
         runs.begin(
             workspace.engine, connector=name, kind="pull", stop=workspace.stop, queued_id=queued_id
         ) as run,
         workspace.connected(name) as connected,
     ):
-        pulling.pull(workspace.engine, run, connected.plan(), now=datetime.now(UTC), say=workspace.say)
+        _pull(workspace, run, connected.plan(), now=datetime.now(UTC), sweep=sweep)
     log.info("pulled", connector=name, status=run.status, counts=run.counts)
     return run
+
+
+def _pull(workspace: Workspace, run: runs.Run, plan: pulling.Plan, *, now: datetime, sweep: bool) -> None:
+    swept = [stream for stream in plan.streams if stream.swept]
+    with workspace.engine.connect() as connection:
+        due = swept if sweep else sweeping.due(connection, plan, now=now)
+        first = [s for s in swept if not pull_store.has_heads(connection, plan.connector, s.name)]
+    pulling.pull(workspace.engine, run, plan, now=now, say=workspace.say)
+    if run.errors:  # what could not be read is not asked for again in the same run
+        return
+    with workspace.engine.begin() as connection:
+        runs.check_fence(connection, run)
+        for stream in first:  # just read whole
+            sweeping.note(connection, run, plan, stream, now=now)
+    sweeping.sweep(workspace.engine, run, plan, due, now=now, whole=sweep, say=workspace.say)
 
 
 def derive(workspace: Workspace) -> dict[str, int]:
@@ -116,12 +137,12 @@ def destinations(workspace: Workspace) -> list[str]:
     return list(dict.fromkeys(rule.destination for rule in workspace.rules.push))
 
 
-def sync(workspace: Workspace, names: Sequence[str], *, pushes: bool = True) -> Summary:
+def sync(workspace: Workspace, names: Sequence[str], *, pushes: bool = True, sweep: bool = False) -> Summary:
     """Pull the named connectors side by side, derive, and push to the destinations among them (or to all,
-    when all are named)."""
+    when all are named). `sweep` looks in the whole history for what vendors deleted."""
     summary = Summary()
     sources = [n for n in names if workspace.declared(n).source is not None]
-    _side_by_side(workspace, sources, pull, summary)
+    _side_by_side(workspace, sources, partial(pull, sweep=sweep), summary)
     summary.add_steps(derive(workspace))
     if pushes:
         _side_by_side(workspace, [n for n in destinations(workspace) if n in names], push, summary)

@@ -113,6 +113,10 @@ def app(state: State) -> ASGIApp:
         Route(f"{PREFIX}/orders", lists(_ORDERS)),
         Route(f"{PREFIX}/orders/{{id:int}}", guarded(_order, "Sorry, you cannot view this resource.")),
         Route(f"{PREFIX}/orders/{{id:int}}/refunds", lists(_ORDER_REFUNDS)),
+        Route(
+            f"{PREFIX}/orders/{{id:int}}/refunds/{{refund:int}}",
+            guarded(_refund, "Sorry, you cannot view this resource."),
+        ),
         Route(f"{PREFIX}/refunds", lists(_REFUNDS)),
         Route(f"{PREFIX}/products", lists(_PRODUCTS)),
         Route(f"{PREFIX}/customers", lists(_CUSTOMERS)),
@@ -131,6 +135,16 @@ def _order(state: State, request: Request) -> Response:
     if doc is None:
         raise _Wrong(404, "woocommerce_rest_shop_order_invalid_id", "Invalid ID.")
     return JSONResponse(_shown(doc, _ORDERS, request.query_params.get("_fields")))
+
+
+def _refund(state: State, request: Request) -> Response:
+    order, id = str(request.path_params["id"]), str(request.path_params["refund"])
+    if state.get(VENDOR, "order", order) is None:
+        raise _Wrong(404, "woocommerce_rest_invalid_order_id", "Invalid order ID.")
+    doc = state.get(VENDOR, "refund", id)
+    if doc is None or doc.parent != order:
+        raise _Wrong(404, "woocommerce_rest_shop_order_refund_invalid_id", "Invalid ID.")
+    return JSONResponse(_shown(doc, _ORDER_REFUNDS, request.query_params.get("_fields")))
 
 
 def _list(state: State, request: Request, collection: _Collection) -> Response:

@@ -21,6 +21,8 @@ from connectors.contract import (
     ControlItem,
     Cursor,
     Finding,
+    Held,
+    Ids,
     Page,
     RawRecord,
     Stream,
@@ -28,6 +30,7 @@ from connectors.contract import (
 )
 from connectors.errors import ConnectorError
 from connectors.http import Answer, HttpSettings
+from connectors.shops import woocommerce_audit as audit
 from connectors.shops import woocommerce_wire as wire
 from connectors.shops.woocommerce_walk import ModifiedWalk
 
@@ -36,7 +39,6 @@ CALLS_MAX = 200_000
 """Bound on the calls of one walk through a list."""
 PARALLEL = 2
 """Calls at once: a shop's own customers come first."""
-CONTROL_FIELDS = "id,status,currency,total,date_created_gmt"
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +86,7 @@ class Options(pydantic.BaseModel):
 
 
 class WooCommerce:
-    """Reads one shop (a `connectors.contract.Source`, and `Auditable`)."""
+    """Reads one shop (a `connectors.contract.Source`, `Auditable` and `Sweepable`)."""
 
     def __init__(self, options: Options, context: Context) -> None:
         self._per_page = options.per_page
@@ -139,27 +141,18 @@ class WooCommerce:
         return findings
 
     def control_items(self, since: datetime, until: datetime) -> Iterator[ControlItem]:
-        """Every order created within the window, by another road than the order stream: by creation.
+        """Every order created within the window, by another road than the order stream: by creation."""
+        return audit.control_items(self._numbered, since, until)
 
-        `any` holds the trash in a shop with the newer order tables (HPOS), and not in others.
-        """
-        params = {**_created(since, until), "_fields": CONTROL_FIELDS}
-        in_trash: set[str] = set()
-        for status in ("any", "trash"):
-            last_id = -1
-            for rows in self._numbered("/orders", {**params, "status": status}):
-                for row in rows.rows:
-                    number = int(row.id) if row.id.isdecimal() else None
-                    if number is not None:
-                        if number <= last_id:
-                            continue  # a page was read again
-                        last_id = number
-                    if row.id in in_trash or not _within(row.created_at, since, until):
-                        continue
-                    if row.item.status == "trash":
-                        in_trash.add(row.id)
-                    item = row.item
-                    yield ControlItem(row.id, str(item.status), str(item.currency), str(item.total))
+    def ids(self, stream: str, since: datetime, until: datetime) -> Iterator[Ids]:
+        """The ids of all `orders` or `refunds` created within the window; none of refunds before WooCommerce 9.0,
+        where no list has them."""
+        if stream == "refunds" and _lacks_route(self._http.get("/refunds", {"per_page": 1, "_fields": "id"})):
+            return iter(())
+        return audit.ids(self._numbered, stream, since, until)
+
+    def gone(self, stream: str, held: Held) -> RawRecord | None:
+        return audit.gone(self._http, stream, held)
 
     # orders and products: by time of change
 
@@ -236,7 +229,7 @@ class WooCommerce:
             "order": "asc",
         }
         for rows in self._numbered(path, params):
-            wanted = [row for row in rows.rows if _within(row.modified_at, window.since, window.until)]
+            wanted = [row for row in rows.rows if audit.within(row.modified_at, window.since, window.until)]
             latest = max((row.modified_at for row in wanted if row.modified_at), default=latest)
             yield Page(_records(wanted))
         yield Page((), cursor=Cursor(at=latest) if latest else None)
@@ -245,7 +238,7 @@ class WooCommerce:
 
     def _refunds(self, window: Window) -> Iterator[Page]:
         """By creation: nothing tells a later change, so the overlap is wide and the list sorted by id."""
-        params = _created(window.since, window.until)
+        params = audit.created(window.since, window.until)
         first = self._http.get("/refunds", {**params, "per_page": 1})
         if _lacks_route(first):
             yield from self._refunds_by_order(window)
@@ -356,21 +349,6 @@ def _refuses(answer: Answer, param: str) -> bool:
     return code == wire.INVALID_PARAM and param in params
 
 
-def _created(since: datetime, until: datetime) -> dict[str, Any]:
-    return {
-        "after": wire.stamp(wire.after(since)),
-        "before": wire.stamp(wire.before(until)),
-        "dates_are_gmt": "true",
-        "orderby": "id",
-        "order": "asc",
-    }
-
-
-def _within(time: datetime | None, since: datetime, until: datetime) -> bool:
-    """Whether the shop's time lies in the window; one that cannot be read does, so that it is not lost."""
-    return time is None or since <= time < until
-
-
 def _latest(latest: datetime | None, rows: Sequence[wire.Row]) -> datetime | None:
     return max((time for time in (latest, *(row.created_at for row in rows)) if time), default=None)
 
@@ -388,8 +366,8 @@ CONNECTOR = Connector(
     options=Options,
     mapping="vendors/woocommerce.yaml",
     streams=(
-        Stream("orders", overlap=timedelta(minutes=10)),
-        Stream("refunds", overlap=timedelta(days=90)),
+        Stream("orders", overlap=timedelta(minutes=10), swept=True),
+        Stream("refunds", overlap=timedelta(days=90), swept=True),
         Stream("products", overlap=timedelta(minutes=10)),
         Stream("contacts", full=True),
     ),

@@ -19,6 +19,8 @@ from connectors.http import Answer, Problem, default_classify
 SECOND = timedelta(seconds=1)
 NO_ROUTE = "rest_no_route"
 INVALID_PARAM = "rest_invalid_param"
+GONE = ("_invalid_id", "_invalid_order_id", "_invalid_order_refund_id")
+"""Ends of the codes of a 404 for an order or a refund that is not there; the controllers differ."""
 CANNOT_VIEW = "woocommerce_rest_cannot_view"
 
 
@@ -155,7 +157,8 @@ def error_of(answer: Answer) -> tuple[str, tuple[str, ...]]:
 
 
 def classify(answer: Answer) -> Problem | None:
-    """What an answer means; a missing route and a refused parameter are left to the one who asked."""
+    """What an answer means; a missing route, a refused parameter and a record that is gone are left to the one who
+    asked."""
     if answer.status < 400:
         if answer.body.lstrip()[:1] in (b"[", b"{"):
             return None
@@ -165,7 +168,14 @@ def classify(answer: Answer) -> Problem | None:
             "Look at the shop's PHP error log and at plug-ins that print notices.",
             retry=True,
         )
-    return None if error_of(answer)[0] in (NO_ROUTE, INVALID_PARAM) else problem_of(answer)
+    left = error_of(answer)[0] in (NO_ROUTE, INVALID_PARAM) or says_gone(answer)
+    return None if left else problem_of(answer)
+
+
+def says_gone(answer: Answer) -> bool:
+    """Whether WooCommerce itself says that it has no record of the id that was asked for."""
+    code = error_of(answer)[0]
+    return answer.status == 404 and code.startswith("woocommerce_rest_") and code.endswith(GONE)
 
 
 def problem_of(answer: Answer) -> Problem | None:

@@ -28,15 +28,22 @@ def sync(
     connectors: Names = None,
     config: ConfigOption = None,
     no_push: Annotated[bool, typer.Option("--no-push", help="Pull and book only.")] = False,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Look in the whole history for what vendors deleted for good.")
+    ] = False,
     form: FormatOption = output.Format.table,
 ) -> None:
     """Pull, match, attribute, book and push once, now, in the foreground.
 
-    Examples: leadledger sync   |   leadledger sync shop meta   |   leadledger sync --no-push
+    Examples: leadledger sync   |   leadledger sync shop meta   |   leadledger sync shop --sweep
     """
     with opened(config) as workspace:
         names = known_connectors(workspace, connectors)
-        summary = work.sync(workspace, names, pushes=not no_push)
+        if sweep and not any(
+            s.swept for name in names for s in chosen_streams(workspace.config.connector(name))
+        ):
+            raise wrong("None of these connectors has a stream that can be swept; a shop has.")
+        summary = work.sync(workspace, names, pushes=not no_push, sweep=sweep)
     _print_summary(summary, form)
     raise typer.Exit(exit_code(summary.runs, summary.busy))
 

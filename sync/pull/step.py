@@ -179,6 +179,29 @@ def _commit_page(
     run.count(stream.name, counts)
 
 
+def withdraw(
+    connection: Connection,
+    run: runs.Run,
+    plan: Plan,
+    stream: str,
+    records: Sequence[rules.Sealed],
+    *,
+    fetched_at: datetime,
+) -> None:
+    """Keep the vendor's word that these records are deleted, and take back what they were mapped to."""
+    ids = store.keep_evidence(
+        connection,
+        connector=plan.connector,
+        stream=stream,
+        records=records,
+        known=[r.raw.external_id for r in records],
+        run_id=run.id,
+        fetched_at=fetched_at,
+    )
+    known = ((r.raw.external_id, r.raw.body, dict(r.raw.context)) for r in records)
+    _map(connection, run, plan, stream, [_Body(id, ids[id], body, told, True) for id, body, told in known])
+
+
 @dataclass(frozen=True, slots=True)
 class _Body:
     external_id: str

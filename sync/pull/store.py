@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Engine
 
 from connectors.contract import Cursor
 from sync.pull import rules
@@ -323,6 +324,54 @@ def own_writes(connection: Connection, connector: str, versions: Mapping[str, da
         {"connector": connector, "ids": list(versions), "versions": list(versions.values())},
     )
     return set(rows.scalars())
+
+
+_LISTING = "CREATE TEMPORARY TABLE listed (external_id text PRIMARY KEY)"
+_LIST = "INSERT INTO listed SELECT unnest(CAST(:ids AS text[])) ON CONFLICT DO NOTHING"
+
+
+@contextmanager
+def listing(engine: Engine) -> Iterator[Connection]:
+    """A connection of its own with an empty list of ids, in which each statement stands for itself: a list is
+    read from a vendor, which takes its time."""
+    with engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.execute(sa.text(_LISTING))
+        try:
+            yield connection
+        finally:
+            connection.invalidate()  # the list goes with the session
+
+
+def list_ids(connection: Connection, ids: Sequence[str]) -> None:
+    if ids:
+        connection.execute(sa.text(_LIST), {"ids": list(ids)})
+
+
+def missing(
+    connection: Connection, *, connector: str, stream: str, since: datetime, until: datetime, limit: int
+) -> tuple[int, int, list[str]]:
+    """Of the records of a stream that are held and happened within the window: how many there are, how many of
+    them are not in the `listing`, and the ids of those, at most `limit`."""
+    table = next(table for table in CANONICAL.values() if table.name == stream)
+    db.analyze(connection, ["listed"])
+    held = (
+        sa.select(table.c.raw_id)
+        .where(
+            table.c.connector == connector,
+            table.c.stream == stream,
+            table.c.occurred_at >= since,
+            table.c.occurred_at < until,
+        )
+        .distinct()
+        .subquery()
+    )
+    listed = sa.table("listed", sa.column("external_id"))
+    shown = sa.select(sa.literal(1)).where(listed.c.external_id == held.c.raw_id).exists()
+    number = sa.func.count()
+    counts = connection.execute(sa.select(number, number.filter(~shown)).select_from(held)).one()
+    absent = sa.select(held.c.raw_id).where(~shown).order_by(held.c.raw_id).limit(limit)
+    return *counts, list(connection.execute(absent).scalars())
 
 
 def spend_within(

@@ -92,11 +92,11 @@ class World:
         with Opened(self.config) as workspace:
             yield workspace
 
-    def sync(self, *names: str, pushes: bool = True) -> work.Summary:
+    def sync(self, *names: str, pushes: bool = True, sweep: bool = False) -> work.Summary:
         """Sync the named connectors, or all."""
         with self.opened() as workspace:
             chosen = list(names) or [c.name for c in workspace.config.connectors]
-            return work.sync(workspace, chosen, pushes=pushes)
+            return work.sync(workspace, chosen, pushes=pushes, sweep=sweep)
 
     def run(self, *arguments: str) -> Printed:
         """A command of `leadledger`, in this process."""
