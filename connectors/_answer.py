@@ -18,6 +18,11 @@ T = TypeVar("T")
 RETRY_STATUSES = frozenset({408, 423, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 
 
+MEMBERS_MAX = 4_000_000
+"""Commas in a body: of the smallest members, each of which takes far more memory than its bytes, a body within its
+bound could hold tens of millions."""
+ITEMS_MAX = 50_000
+"""Items of one page; the largest page that any vendor is asked for has a thousand."""
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _BLANK = re.compile(r"[ \t\r\n]*")
 _SLOW = json.JSONDecoder()
@@ -85,17 +90,29 @@ class Answer:
 
     def decode(self, type: type[T] = Any) -> T:  # type: ignore[assignment]  # Any as a type's default
         """The body as JSON. Raises `ConnectorError` (protocol) that says what came instead, never the body."""
+        self._check_members()
         return self._decode(self.body, type)
 
     def raw_items(self, *keys: str) -> list[msgspec.Raw]:
         """The exact bytes of each item of the list at these keys; without keys the body is the list."""
         part: bytes | msgspec.Raw = self.body
+        self._check_members()
         for key in keys:
             members = self._decode(part, dict[str, msgspec.Raw])
             if key not in members:
                 raise ConnectorError("protocol", f"{self.path} answered without {key!r}", status=self.status)
             part = members[key]
-        return self._decode(part, list[msgspec.Raw])
+        items = self._decode(part, list[msgspec.Raw])
+        if len(items) > ITEMS_MAX:
+            raise self._too_large(f"a list of {len(items):,} items, at most {ITEMS_MAX:,} are read")
+        return items
+
+    def _check_members(self) -> None:
+        if self.body.count(b",") > MEMBERS_MAX:
+            raise self._too_large(f"JSON of more than {MEMBERS_MAX:,} members")
+
+    def _too_large(self, what: str) -> ConnectorError:
+        return ConnectorError("too_large", f"{self.path} answered {what}", status=self.status)
 
     def _decode(self, part: bytes | msgspec.Raw, type: type[T]) -> T:
         try:

@@ -21,9 +21,11 @@ import msgspec
 
 LINE_MAX = 1 << 20
 """Longest line that is read, in characters (CSV) or bytes (JSON Lines); a longer one is a broken row."""
+ROW_MAX = 16 << 20
+"""Longest row of Parquet, in bytes as JSON; a longer one is a broken row."""
+COLUMNS_MAX = 2_000
 CUT_KEPT = 1 << 16
 """How much of a line beyond LINE_MAX is kept as evidence."""
-FETCH_ROWS = 1_000
 PARQUET_MEMORY = "512MB"
 DELIMITERS = (",", ";", "\t", "|")
 BOM = "\ufeff"
@@ -71,7 +73,7 @@ def csv_rows(path: Path, *, encoding: str, delimiter: str | None) -> Iterator[Ro
             return
         columns, mark = header
         while True:
-            feed.taken.clear()
+            feed.begin_row()
             try:
                 cells = next(csv.reader(feed, delimiter=mark, strict=True))
             except StopIteration:
@@ -138,16 +140,22 @@ def parquet_rows(path: Path) -> Iterator[Row]:
             connection.execute(PARQUET_NAMES, [str(path)])
             names = [str(column[0]) for column in connection.description or ()]
             connection.execute(PARQUET_ROWS, [str(path)])
+            _check_columns(names)
             number = 0
-            while page := connection.fetchmany(FETCH_ROWS):
-                for cells in page:
-                    number += 1
-                    texts, trees = cells[: len(names)], cells[len(names) :]
-                    values = {
-                        name: _cell(kind, text, tree)
-                        for name, kind, text, tree in zip(names, types, texts, trees, strict=True)
-                    }
-                    yield Row(number, msgspec.json.encode(values), values)
+            # One by one: a thousand rows at once could be a thousand long ones.
+            while cells := connection.fetchone():
+                number += 1
+                texts, trees = cells[: len(names)], cells[len(names) :]
+                values = {
+                    name: _cell(kind, text, tree)
+                    for name, kind, text, tree in zip(names, types, texts, trees, strict=True)
+                }
+                body = msgspec.json.encode(values)
+                if len(body) <= ROW_MAX:
+                    yield Row(number, body, values)
+                else:
+                    why = f"the row is too long ({len(body)} bytes, at most {ROW_MAX}); its start is kept"
+                    yield Row(number, body[:CUT_KEPT], broken=why)
         except duckdb.Error as error:
             raise UnreadableFile(f"cannot be read as Parquet ({type(error).__name__})") from error
 
@@ -175,6 +183,7 @@ class _Feed:
 
     def __init__(self, readline: Callable[[int], str]) -> None:
         self.taken: list[_Line] = []
+        self._size = 0
         self.pending: deque[_Line] = deque()
         self._rest = _lines(readline)
 
@@ -182,9 +191,16 @@ class _Feed:
         return self
 
     def __next__(self) -> str:
+        if self._size > LINE_MAX:
+            raise csv.Error(f"the row is too long (more than {LINE_MAX} characters)")
         line = self.pending.popleft() if self.pending else _Line(*next(self._rest))
         self.taken.append(line)
+        self._size += len(line.text)
         return line.text
+
+    def begin_row(self) -> None:
+        self.taken.clear()
+        self._size = 0
 
 
 def _lines(readline: Callable[[int], AnyStr]) -> Iterator[tuple[int, AnyStr, str]]:
@@ -223,10 +239,18 @@ def _header(feed: _Feed, *, delimiter: str | None) -> tuple[list[str], str] | No
     if _wrong_text("".join(names), "text"):
         raise UnreadableFile("the header is not in the encoding of the options: set `encoding`, e.g. cp1250")
     names = [name.strip() or f"column_{n}" for n, name in enumerate(names, start=1)]
+    _check_columns(names)
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise UnreadableFile(f"the header has a column twice: {', '.join(twice)}. Rename one of them")
     return names, mark
+
+
+def _check_columns(names: list[str]) -> None:
+    if len(names) > COLUMNS_MAX:
+        raise UnreadableFile(
+            f"there are {len(names)} columns, at most {COLUMNS_MAX} are read: is it such a table?"
+        )
 
 
 def _wrong_text(text: str, encoding: str) -> str:

@@ -83,12 +83,29 @@ class Row:
 def row_of(raw: msgspec.Raw) -> Row:
     """An item without an id that can be read is known by its hash: it is set aside later, not lost."""
     body = bytes(raw)
-    try:
-        item = read(body, _Item)
-    except msgspec.DecodeError:
-        item = _Item()
+    item = _item_of(body)
     known = isinstance(item.id, int | str) and item.id != ""
     return Row(str(item.id) if known else hashlib.sha256(body).hexdigest(), body, item)
+
+
+class _Known(msgspec.Struct):
+    id: Any = None
+    date_created_gmt: Any = None
+    date_modified_gmt: Any = None
+
+
+def _item_of(body: bytes) -> _Item:
+    """What can be read of an item: all, or at least which it is, where a number of it has no end."""
+    try:
+        return read(body, _Item)
+    except msgspec.DecodeError:
+        pass
+    try:
+        known = read(body, _Known)
+    except msgspec.DecodeError:
+        return _Item()
+    times = {"date_created_gmt": known.date_created_gmt, "date_modified_gmt": known.date_modified_gmt}
+    return _Item(id=known.id, **times)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +126,8 @@ def rows_of(answer: Answer, *, page: int, per_page: int) -> Rows:
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+    """A count in a header; one of more digits than any count has is none."""
+    return int(text) if text is not None and len(text) < 19 and text.isascii() and text.isdigit() else None
 
 
 def time_of(value: Any) -> datetime | None:
