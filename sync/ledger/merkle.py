@@ -205,9 +205,7 @@ def is_included(leaf: bytes, index: int, size: int, hashes: Sequence[bytes], roo
     return root_from_inclusion(leaf, index, size, hashes) == root
 
 
-def is_consistent(
-    old: int, new: int, old_root: bytes, new_root: bytes, hashes: Sequence[bytes]
-) -> bool:
+def is_consistent(old: int, new: int, old_root: bytes, new_root: bytes, hashes: Sequence[bytes]) -> bool:
     """Whether `hashes` prove that the tree with `old_root` is a prefix of that with `new_root`
     (RFC 9162, 2.1.4.2)."""
     if old == 0:

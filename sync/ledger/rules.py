@@ -20,7 +20,7 @@ import msgspec
 
 from mappings.normalise import EXACT
 from sync.attribute.rules import shares
-from sync.ledger import accounts
+from sync.ledger import accounts, merkle
 
 Kind = Literal[
     "sale",
@@ -332,12 +332,14 @@ def memo(
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """An entry as it stands in the journal: `fields` are hashed together with the hash before."""
+    """An entry as it stands in the journal: `fields` are hashed together with the hash before; `leaf` is its
+    leaf in the Merkle tree, where it was worked out."""
 
     fields: Mapping[str, Any]
     postings: Postings
     prev_hash: bytes
     hash: bytes
+    leaf: bytes = b""
 
 
 class _Canonical(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -405,5 +407,7 @@ def _stamp(time: datetime) -> str:
 
 
 def seal(fields: Mapping[str, Any], postings: Postings, prev_hash: bytes) -> Sealed:
-    digest = hashlib.sha256(prev_hash + canonical_bytes(fields, postings)).digest()
-    return Sealed(fields, postings, prev_hash, digest)
+    """The entry after the one whose hash is `prev_hash`, chained to it, with its leaf of the tree."""
+    known = canonical_bytes(fields, postings)
+    digest = hashlib.sha256(prev_hash + known).digest()
+    return Sealed(fields, postings, prev_hash, digest, merkle.leaf_hash(known))

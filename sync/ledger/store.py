@@ -13,7 +13,7 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from sync.attribute.store import Ref, named
-from sync.ledger import rules
+from sync.ledger import merkle, rules, tree
 from sync.store import db, known
 from sync.store.tables import CANONICAL, attributions, credits, entries, evidence, periods, policies
 
@@ -142,8 +142,8 @@ def append(
 
     `sales` are the sales in force by subject, to which refunds refer. The caller holds the journal's lock
     (`lock`) since before it read what is in force. What happened in a closed period counts on the first day
-    that is open. Entries are booked in the order of time, whatever the clock shows: what was known at a time is
-    always a beginning of the journal.
+    that is open. Entries are booked in the order of time, whatever the clock shows, and after the last signed head:
+    what was known at a time is always a beginning of the journal.
     """
     last_id, last_hash = head(connection)
     booked_at = known.next_time(connection, booked_at)
@@ -203,6 +203,7 @@ def append(
             for line, (account, amount) in enumerate(e.postings)
         ),
     )
+    tree.grow(connection, last_id - len(sealed), [e.leaf for e in sealed], between=between)
     return len(sealed)
 
 
@@ -220,6 +221,20 @@ def closed_until(connection: Connection) -> date | None:
     return found
 
 
+_LATEST = sa.text(
+    """
+    SELECT greatest((SELECT booked_at FROM entries ORDER BY id DESC LIMIT 1),
+                    (SELECT sealed_at FROM seals ORDER BY number DESC LIMIT 1))
+    """
+)
+
+
+def latest_time(connection: Connection) -> datetime | None:
+    """When the last entry was booked or the last head signed, whichever is later."""
+    found: datetime | None = connection.execute(_LATEST).scalar()
+    return found
+
+
 def lock(connection: Connection) -> None:
     """Only one writer at a time reads what is in force and books what follows from it."""
     db.lock_transaction(connection, "journal")
@@ -234,11 +249,18 @@ _POSTINGS_BETWEEN = """
 """
 
 
-def stream(connection: Connection, *, batch: int = 5_000) -> Iterator[rules.Sealed]:
-    """Every entry as it stands, in the order of the journal, in bounded memory."""
+def between(connection: Connection, after: int, until: int) -> Iterator[bytes]:
+    """The leaves of the entries ``after < id <= until``, made of the entries as they stand."""
+    for entry in stream(connection, after=after, batch=min(5_000, until - after)):
+        if entry.fields["id"] > until:
+            return
+        yield merkle.leaf_hash(rules.canonical_bytes(entry.fields, entry.postings))
+
+
+def stream(connection: Connection, *, after: int = 0, batch: int = 5_000) -> Iterator[rules.Sealed]:
+    """Every entry as it stands after `after`, in the order of the journal, in bounded memory."""
     raw = connection.connection.driver_connection
     assert raw is not None
-    after = 0
     with raw.cursor(binary=True) as cursor:
         while rows := cursor.execute(_ENTRIES_AFTER, (after, batch)).fetchall():
             last = rows[-1][0]

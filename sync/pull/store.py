@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection, Engine
 
 from connectors.contract import Cursor
+from sync.ledger import logs
 from sync.pull import rules
 from sync.store import db
 from sync.store.tables import CANONICAL, cursors, evidence, heads, quarantine
@@ -129,6 +130,7 @@ def keep_evidence(
     """
     ids = _kept_before(connection, connector, stream, [r for r in records if r.raw.external_id in known])
     fresh = [r for r in records if r.raw.external_id not in ids]
+    logs.writing(connection)
     numbers = connection.execute(_NEXT_IDS, {"count": len(fresh)}).scalars()
     ids |= zip((r.raw.external_id for r in fresh), numbers, strict=True)
     rows = (

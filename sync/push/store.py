@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
 from connectors.contract import Outcome, Upsert
+from sync.ledger import logs
 from sync.push import rules
 from sync.store import db
 from sync.store.tables import deliveries, outbox
@@ -259,6 +260,7 @@ def record(
     answered_at: datetime,
 ) -> None:
     """Store what became of a batch. A row whose desired state moved on meanwhile stays pending."""
+    logs.writing(connection)
     db.copy_rows(
         connection,
         "deliveries",

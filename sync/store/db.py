@@ -183,6 +183,14 @@ def lock_transaction(connection: Connection, name: str) -> None:
     )
 
 
+def lock_transaction_shared(connection: Connection, name: str) -> None:
+    """The same beside others who hold it so too: it keeps only `lock_transaction` of that name waiting."""
+    connection.execute(
+        sa.text("SELECT pg_advisory_xact_lock_shared(:space, :key)"),
+        {"space": LOCK_SPACE, "key": lock_key(name)},
+    )
+
+
 def try_lock_session(connection: Connection, name: str) -> bool:
     """Take `name`'s lock for as long as the connection lives; False when somebody else has it."""
     return bool(

@@ -335,6 +335,33 @@ periods = sa.Table(  # what is closed: every day before `until`, for good
     sa.Column("closed_at", Time, nullable=False),
 )
 
+seal_tiles = sa.Table(  # the whole nodes of the Merkle tree over the entries, sixteen neighbours a row
+    "seal_tiles",
+    metadata,
+    sa.Column("height", sa.SmallInteger, nullable=False),  # level of the hashes, in steps of four; 0: leaves
+    sa.Column("number", sa.BigInteger, nullable=False),
+    sa.Column("hashes", BYTEA, nullable=False),
+    sa.PrimaryKeyConstraint("height", "number"),
+)
+
+seals = sa.Table(  # the signed heads of the tree
+    "seals",
+    metadata,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("head", sa.Text, nullable=False),  # what is signed, byte for byte
+    sa.Column("signature", BYTEA, nullable=False),
+    sa.Column("sealed_at", Time, nullable=False),  # as the head says
+)
+
+seal_copies = sa.Table(  # which head was copied where
+    "seal_copies",
+    metadata,
+    sa.Column("witness", sa.Text, nullable=False),
+    sa.Column("number", sa.BigInteger, sa.ForeignKey("seals.number"), nullable=False),
+    sa.Column("copied_at", Time, nullable=False),
+    sa.PrimaryKeyConstraint("witness", "number"),
+)
+
 outbox = sa.Table(  # what a destination should hold of a person, and what it last accepted
     "outbox",
     metadata,

@@ -182,7 +182,9 @@ def test_proofs_are_those_of_the_definition(data: st.DataObject, size: int) -> N
     assert included(index, leaves) == path(index, leaves)
     old = data.draw(st.integers(1, size))
     assert consistent(old, leaves) == subproof(old, leaves, True)
-    assert merkle.is_included(merkle.leaf_hash(leaves[index]), index, size, included(index, leaves), mth(leaves))
+    assert merkle.is_included(
+        merkle.leaf_hash(leaves[index]), index, size, included(index, leaves), mth(leaves)
+    )
     assert merkle.is_consistent(old, size, mth(leaves[:old]), mth(leaves), consistent(old, leaves))
 
 

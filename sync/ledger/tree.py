@@ -1,0 +1,166 @@
+"""The Merkle tree over the entries, as it is kept in the database: leaf n - 1 is entry n.
+
+The whole tiles (`merkle.Tile`) are stored in the transaction that books the entries, and never change. What
+fills no tile yet (at most fifteen hashes a level) is made again: of the entries themselves, and of the tiles below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from sync.ledger import merkle
+from sync.store import db
+from sync.store.tables import seal_tiles
+
+HASH_BYTES = 32
+CHUNK = 5_000
+
+Between = Callable[[Connection, int, int], Iterable[bytes]]
+"""Yields the leaves of the entries ``after < id <= until``."""
+
+
+class Damaged(Exception):
+    """The stored tree does not fit the entries: somebody changed the database outside leadledger."""
+
+
+def grow(connection: Connection, before: int, leaves: Sequence[bytes], *, between: Between) -> None:
+    """Append the leaves of entries that were just booked, after `before` entries. The caller holds the journal's
+    lock. Entries whose leaves are not in the tree yet (from before there was one) come first.
+
+    Raises `Damaged` when the tree holds more entries than the journal had.
+    """
+    whole = stored(connection)
+    if whole > before:
+        raise Damaged(
+            f"the journal had {before} entries, but its tree was grown over {whole}: entries were removed outside "
+            "leadledger. leadledger verify says what is missing; restore the database from a backup."
+        )
+    frontier = _load(connection, before)
+    for piece in _pieces(connection, frontier.size, before, between):
+        _store(connection, frontier.add(piece))
+    _store(connection, frontier.add(leaves))
+
+
+def frontier_of(connection: Connection, size: int, *, between: Between) -> merkle.Frontier:
+    """The right edge of the tree of the first `size` entries."""
+    frontier = _load(connection, size)
+    for piece in _pieces(connection, frontier.size, size, between):
+        frontier.add(piece)
+    return frontier
+
+
+def _pieces(connection: Connection, first: int, end: int, between: Between) -> Iterator[list[bytes]]:
+    piece: list[bytes] = []
+    if first < end:
+        for leaf in between(connection, first, end):
+            piece.append(leaf)
+            if len(piece) == CHUNK:
+                yield piece
+                piece = []
+    yield piece
+
+
+def _load(connection: Connection, size: int) -> merkle.Frontier:
+    """The edge of the largest tree of whole stored tiles that has at most `size` leaves."""
+    whole = stored(connection)
+    kept = min(whole, size - size % merkle.WIDTH)
+    below = merkle.loose_tiles(kept)
+    tiles = read_tiles(connection, [(height, index) for height, row in below for index in row])
+    loose: list[list[bytes]] = [[]] if kept else []
+    loose += [[merkle.perfect_root(tiles[height, index]) for index in row] for height, row in below]
+    return merkle.Frontier.of(kept, loose)
+
+
+def stored(connection: Connection) -> int:
+    """How many leaves the stored tiles hold."""
+    last = connection.execute(
+        sa.select(sa.func.max(seal_tiles.c.number)).where(seal_tiles.c.height == 0)
+    ).scalar()
+    return 0 if last is None else (int(last) + 1) * merkle.WIDTH
+
+
+def _store(connection: Connection, tiles: Sequence[merkle.Tile]) -> None:
+    if tiles:
+        db.copy_rows(
+            connection,
+            seal_tiles.name,
+            [c.name for c in seal_tiles.c],
+            ((tile.height, tile.index, b"".join(tile.hashes)) for tile in tiles),
+        )
+
+
+_TILES = sa.text(
+    """
+    SELECT height, number, hashes
+      FROM seal_tiles JOIN unnest(CAST(:heights AS smallint[]), CAST(:numbers AS bigint[])) AS n (height, number)
+     USING (height, number)
+    """
+)
+
+
+def read_tiles(
+    connection: Connection, wanted: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], tuple[bytes, ...]]:
+    """The stored tiles (height, number) by name. Raises `Damaged` when one is missing."""
+    if not wanted:
+        return {}
+    rows = connection.execute(
+        _TILES, {"heights": [height for height, _ in wanted], "numbers": [number for _, number in wanted]}
+    )
+    found = {(row.height, row.number): hashes_of(bytes(row.hashes)) for row in rows}
+    for height, number in wanted:
+        if len(found.get((height, number), ())) != merkle.WIDTH:
+            raise Damaged(
+                f"tile {number} of height {height} of the tree is not there as it was written: "
+                "the database was changed outside leadledger."
+            )
+    return found
+
+
+def hashes_of(joined: bytes) -> tuple[bytes, ...]:
+    return tuple(joined[at : at + HASH_BYTES] for at in range(0, len(joined), HASH_BYTES))
+
+
+def inclusion(connection: Connection, index: int, size: int, *, between: Between) -> list[bytes]:
+    """The proof that leaf `index` is in the tree of the first `size` entries."""
+    return _proof(connection, merkle.inclusion_path(index, size), size, between)
+
+
+def consistency(connection: Connection, old: int, new: int, *, between: Between) -> list[bytes]:
+    """The proof that the tree of the first `old` entries is a prefix of that of the first `new`."""
+    return _proof(connection, merkle.consistency_path(old, new), new, between)
+
+
+def _proof(connection: Connection, path: Sequence[merkle.Range], size: int, between: Between) -> list[bytes]:
+    frontier = frontier_of(connection, size, between=between)
+    wanted = [node for range_ in path for node in merkle.perfect_nodes(range_)]
+    places = {node: _place(node) for node in wanted}
+    whole = {(h, n) for h, n, _, _ in places.values() if n < frontier.tiles[h]}
+    kept = stored(connection)
+    # A journal from before there was a tree has none until the next entry is booked.
+    missing = {(h, n) for h, n in whole if (n + 1) << merkle.STEP * (h + 1) > kept}
+    tiles = read_tiles(connection, sorted(whole - missing))
+    tiles |= {(h, n): _made(connection, h, n, between) for h, n in missing}
+    nodes = {}
+    for node, (height, number, first, count) in places.items():
+        row = tiles.get((height, number)) or frontier.loose[height]
+        nodes[node] = merkle.perfect_root(row[first : first + count])
+    return merkle.proof(path, nodes)
+
+
+def _place(node: merkle.Node) -> tuple[int, int, int, int]:
+    """Where a perfect node's hashes are: height and number of the tile, the first in it and how many."""
+    level, index = node
+    height, above = divmod(level, merkle.STEP)
+    first = index << above
+    return height, first // merkle.WIDTH, first % merkle.WIDTH, 1 << above
+
+
+def _made(connection: Connection, height: int, number: int, between: Between) -> tuple[bytes, ...]:
+    span = 1 << merkle.STEP * height
+    first = number * merkle.WIDTH * span
+    leaves = list(between(connection, first, first + merkle.WIDTH * span))
+    return tuple(merkle.perfect_root(leaves[at : at + span]) for at in range(0, len(leaves), span))
