@@ -24,6 +24,7 @@ from connectors.contract import Connector
 from mappings import engine, spec
 from mappings.spec import nearest
 from sync import config_options, config_yaml
+from sync.config_ledger import Ledger
 from sync.config_types import STAGES, ConnectorConfig, Document, stream_names
 from sync.config_yaml import ConfigError, Mistake, Mistakes
 
@@ -85,6 +86,7 @@ def load(path: Path, *, environ: Mapping[str, str] = os.environ) -> Config:
     _check_database(tree, found)
     types = _connectors(tree, resolved, found)
     _check_push(resolved, types, found)
+    config_options.note_secrets(Ledger, tree.get("ledger"), found, ("ledger",))
     try:
         config = Config.model_validate(resolved)
     except pydantic.ValidationError as error:

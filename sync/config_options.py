@@ -39,16 +39,21 @@ _SAID = {
 def validate(value: Any, raw: Any, model: Model, where: Where, found: Mistakes) -> pydantic.BaseModel | None:
     """The options as the connector's own type, or None and mistakes. `raw` still has the references."""
     options = {} if value is None else value
-    for path, text in _secrets(model, {} if raw is None else raw):
-        if not config_yaml.is_reference(text) and not found.is_broken((*where, *path)):
-            if isinstance(text, str) and len(text) >= 4:
-                found.secrets.add(text)
-            found.add((*where, *path), "a secret must not stand here in clear", "write ${env:…} or ${file:…}")
+    note_secrets(model, raw, found, where)
     try:
         return model.model_validate(options)
     except pydantic.ValidationError as error:
         note(error, model, found, where)
     return None
+
+
+def note_secrets(model: Model, raw: Any, found: Mistakes, where: Where) -> None:
+    """Add a mistake for each secret (by its type) that stands in clear in `raw`, which has the references."""
+    for path, text in _secrets(model, {} if raw is None else raw):
+        if not config_yaml.is_reference(text) and not found.is_broken((*where, *path)):
+            if isinstance(text, str) and len(text) >= 4:
+                found.secrets.add(text)
+            found.add((*where, *path), "a secret must not stand here in clear", "write ${env:…} or ${file:…}")
 
 
 def note(error: pydantic.ValidationError, model: Model, found: Mistakes, where: Where) -> None:

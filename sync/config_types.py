@@ -15,12 +15,13 @@ import babel.localedata
 import phonenumbers
 import pydantic
 from croniter import CroniterBadCronError, CroniterBadDateError, croniter
-from pydantic_core import PydanticCustomError
 
 from connectors.contract import Connector
 from mappings import currencies
 from mappings.canonical import KINDS
 from mappings.spec import nearest
+from sync.config_ledger import Ledger
+from sync.config_section import Section, mistake, mistakes
 
 Stage = Literal["lead", "mql", "sql", "won", "rejected", "lost", "recycled"]
 FactKind = Literal["lead", "touch", "contact", "stage_change", "order"]
@@ -35,22 +36,6 @@ Scalar = str | int | float | bool | date | datetime | Decimal
 STAGES: tuple[Stage, ...] = get_args(Stage)
 CRON_FROM = datetime(2024, 1, 1, tzinfo=UTC)
 _RANDOM_CRON = re.compile(r"(?i)(?<![a-z])[hr](?![a-z])")
-
-
-def mistake(problem: str, fix: str = "", at: tuple[str | int, ...] = ()) -> PydanticCustomError:
-    """What a validator raises: `at` is the place inside the validated value."""
-    return mistakes([(at, problem, fix)])
-
-
-def mistakes(found: Iterable[tuple[tuple[str | int, ...], str, str]]) -> PydanticCustomError:
-    """Several at once, each with place, problem and fix."""
-    return PydanticCustomError("mistakes", "several mistakes", {"found": tuple(found)})
-
-
-class Section(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(
-        frozen=True, extra="forbid", coerce_numbers_to_str=True, validate_by_name=True, validate_by_alias=True
-    )
 
 
 def _zone(name: str) -> str:
@@ -367,6 +352,7 @@ class Document(Section):
     funnel: Funnel = Funnel()
     attribution: Attribution = Attribution()
     push: tuple[PushRule, ...] = ()
+    ledger: Ledger = Ledger()
 
 
 def stream_names(connector: Connector, options: Any) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pydantic
 import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.engine import Engine
 
 from connectors import catalog
@@ -21,6 +22,7 @@ from connectors.http import Http, HttpSettings
 from sync import rulebook
 from sync.config import Config, mapping_of
 from sync.config_types import ConnectorConfig
+from sync.ledger import heads, keys
 from sync.pull.step import Plan
 from sync.runs import Stopped
 from sync.store import db, schema
@@ -51,6 +53,21 @@ class Workspace:
     def declared(self, name: str) -> Connector:
         return declaration_of(self.config.connector(name))
 
+    def signing_key(self) -> Ed25519PrivateKey:
+        """The key that signs heads, made at first use. Raises `keys.KeyProblem`."""
+        given = self.config.ledger.signing_key
+        if given is not None:
+            return keys.parse(given.get_secret_value())
+        return keys.read_or_make(self.config.data_folder / keys.FILE)
+
+    def trusted_keys(self) -> frozenset[bytes]:
+        """The public keys whose heads are ours; makes none. Raises `keys.KeyProblem`."""
+        trusted = {bytes.fromhex(key) for key in self.config.ledger.trusted_keys}
+        given = self.config.ledger.signing_key
+        path = self.config.data_folder / keys.FILE
+        own = keys.parse(given.get_secret_value()) if given is not None else keys.read(path)
+        return frozenset(trusted | ({heads.public_bytes(own)} if own is not None else set()))
+
     @property
     def secrets(self) -> list[str]:
         """Every secret of the config, so that no log line shows one."""
@@ -60,6 +77,11 @@ class Workspace:
             for value in dict(connector.options or {}).values()
             if isinstance(value, pydantic.SecretStr)
         ]
+        ledger = self.config.ledger
+        held = [ledger.signing_key]
+        for witness in ledger.witness:
+            held += [witness.password, witness.access_key, witness.secret_key]
+        found += [value.get_secret_value() for value in held if value is not None]
         password = sa.make_url(self.url).password
         return [*found, *([str(password)] if password else [])]
 

@@ -18,6 +18,7 @@ from sync.store import db, known
 from sync.store.tables import CANONICAL, attributions, credits, entries, evidence, periods, policies
 
 ENTRY_COLUMNS = tuple(c.name for c in entries.c)
+LAST = 2**63 - 1
 SEALED_COLUMNS = tuple(c for c in ENTRY_COLUMNS if c not in ("prev_hash", "hash"))
 
 
@@ -240,7 +241,7 @@ def lock(connection: Connection) -> None:
     db.lock_transaction(connection, "journal")
 
 
-_ENTRIES_AFTER = sql.SQL("SELECT {} FROM entries WHERE id > %s ORDER BY id LIMIT %s").format(
+_ENTRIES_AFTER = sql.SQL("SELECT {} FROM entries WHERE id > %s AND id <= %s ORDER BY id LIMIT %s").format(
     sql.SQL(", ").join(map(sql.Identifier, ENTRY_COLUMNS))
 )
 _POSTINGS_BETWEEN = """
@@ -251,18 +252,18 @@ _POSTINGS_BETWEEN = """
 
 def between(connection: Connection, after: int, until: int) -> Iterator[bytes]:
     """The leaves of the entries ``after < id <= until``, made of the entries as they stand."""
-    for entry in stream(connection, after=after, batch=min(5_000, until - after)):
-        if entry.fields["id"] > until:
-            return
+    for entry in stream(connection, after=after, until=until):
         yield merkle.leaf_hash(rules.canonical_bytes(entry.fields, entry.postings))
 
 
-def stream(connection: Connection, *, after: int = 0, batch: int = 5_000) -> Iterator[rules.Sealed]:
-    """Every entry as it stands after `after`, in the order of the journal, in bounded memory."""
+def stream(
+    connection: Connection, *, after: int = 0, until: int = LAST, batch: int = 5_000
+) -> Iterator[rules.Sealed]:
+    """Every entry ``after < id <= until`` as it stands, in the order of the journal, in bounded memory."""
     raw = connection.connection.driver_connection
     assert raw is not None
     with raw.cursor(binary=True) as cursor:
-        while rows := cursor.execute(_ENTRIES_AFTER, (after, batch)).fetchall():
+        while rows := cursor.execute(_ENTRIES_AFTER, (after, until, batch)).fetchall():
             last = rows[-1][0]
             lines = {
                 entry: tuple(zip(accounts, amounts, strict=True))

@@ -17,6 +17,7 @@ from sync.store.tables import seal_tiles
 
 HASH_BYTES = 32
 CHUNK = 5_000
+CACHED = 10_000
 
 Between = Callable[[Connection, int, int], Iterable[bytes]]
 """Yields the leaves of the entries ``after < id <= until``."""
@@ -124,31 +125,46 @@ def hashes_of(joined: bytes) -> tuple[bytes, ...]:
     return tuple(joined[at : at + HASH_BYTES] for at in range(0, len(joined), HASH_BYTES))
 
 
-def inclusion(connection: Connection, index: int, size: int, *, between: Between) -> list[bytes]:
-    """The proof that leaf `index` is in the tree of the first `size` entries."""
-    return _proof(connection, merkle.inclusion_path(index, size), size, between)
+class View:
+    """The tree of the first `size` entries, read as far as proofs need it."""
 
+    def __init__(self, connection: Connection, size: int, *, between: Between) -> None:
+        self.size = size
+        self._connection = connection
+        self._between = between
+        self._frontier = frontier_of(connection, size, between=between)
+        self._stored = stored(connection)
+        self._tiles: dict[tuple[int, int], tuple[bytes, ...]] = {}
 
-def consistency(connection: Connection, old: int, new: int, *, between: Between) -> list[bytes]:
-    """The proof that the tree of the first `old` entries is a prefix of that of the first `new`."""
-    return _proof(connection, merkle.consistency_path(old, new), new, between)
+    def root(self) -> bytes:
+        return self._frontier.root()
 
+    def inclusion(self, index: int) -> list[bytes]:
+        """The proof that leaf `index` is in this tree."""
+        return self._proof(merkle.inclusion_path(index, self.size))
 
-def _proof(connection: Connection, path: Sequence[merkle.Range], size: int, between: Between) -> list[bytes]:
-    frontier = frontier_of(connection, size, between=between)
-    wanted = [node for range_ in path for node in merkle.perfect_nodes(range_)]
-    places = {node: _place(node) for node in wanted}
-    whole = {(h, n) for h, n, _, _ in places.values() if n < frontier.tiles[h]}
-    kept = stored(connection)
-    # A journal from before there was a tree has none until the next entry is booked.
-    missing = {(h, n) for h, n in whole if (n + 1) << merkle.STEP * (h + 1) > kept}
-    tiles = read_tiles(connection, sorted(whole - missing))
-    tiles |= {(h, n): _made(connection, h, n, between) for h, n in missing}
-    nodes = {}
-    for node, (height, number, first, count) in places.items():
-        row = tiles.get((height, number)) or frontier.loose[height]
-        nodes[node] = merkle.perfect_root(row[first : first + count])
-    return merkle.proof(path, nodes)
+    def consistency(self, old: int) -> list[bytes]:
+        """The proof that the tree of the first `old` entries is a prefix of this one."""
+        return self._proof(merkle.consistency_path(old, self.size))
+
+    def _proof(self, path: Sequence[merkle.Range]) -> list[bytes]:
+        places = {node: _place(node) for range_ in path for node in merkle.perfect_nodes(range_)}
+        whole = {(h, n) for h, n, _, _ in places.values() if n < self._frontier.tiles[h]}
+        self._read(whole)
+        nodes = {}
+        for node, (height, number, first, count) in places.items():
+            row = self._tiles[height, number] if (height, number) in whole else self._frontier.loose[height]
+            nodes[node] = merkle.perfect_root(row[first : first + count])
+        return merkle.proof(path, nodes)
+
+    def _read(self, wanted: set[tuple[int, int]]) -> None:
+        if len(self._tiles) > CACHED:
+            self._tiles = {}
+        new = wanted - self._tiles.keys()
+        # A journal from before there was a tree has none until the next entry is booked.
+        unmade = {(h, n) for h, n in new if (n + 1) << merkle.STEP * (h + 1) > self._stored}
+        self._tiles |= read_tiles(self._connection, sorted(new - unmade))
+        self._tiles |= {(h, n): _made(self._connection, h, n, self._between) for h, n in unmade}
 
 
 def _place(node: merkle.Node) -> tuple[int, int, int, int]:
