@@ -231,6 +231,7 @@ def run_queued(workspace: Workspace, run_id: int) -> None:
         for destination in work.destinations(workspace):
             if destination == name:
                 work.push(workspace, destination, queued_id=run_id_of_push)
+        work.seal(workspace)
     except running.Busy:
         _give_up(workspace.engine, run_id, name)
     except running.Stopped:

@@ -10,10 +10,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
+import psycopg
+import sqlalchemy.exc
 import structlog
 
 from connectors.contract import Request
 from sync import pipeline, runs
+from sync.ledger import heads, keys, tree
+from sync.ledger import seal as sealing
+from sync.ledger import witness as witnessing
 from sync.pull import backfill as backfills
 from sync.pull import step as pulling
 from sync.pull import store as pull_store
@@ -35,6 +40,7 @@ class Summary:
     runs: list[runs.Run] = field(default_factory=list)
     steps: dict[str, int] = field(default_factory=dict)
     busy: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # of the sealing
 
     def add_steps(self, steps: dict[str, int]) -> None:
         for name, count in steps.items():
@@ -146,7 +152,46 @@ def sync(workspace: Workspace, names: Sequence[str], *, pushes: bool = True, swe
     summary.add_steps(derive(workspace))
     if pushes:
         _side_by_side(workspace, [n for n in destinations(workspace) if n in names], push, summary)
+    summary.problems += seal(workspace).problems
     return summary
+
+
+@dataclass(frozen=True)
+class Sealing:
+    """The head that holds now, and what went wrong with signing or copying it, each with what to do."""
+
+    signed: heads.Signed | None
+    problems: list[str]
+
+
+def seal(workspace: Workspace) -> Sealing:
+    """Sign a head over what came since the last one, and copy it to the witnesses that lack it. Neither a key
+    nor a witness that fails stops anybody's work: it is told, and the next sealing tries again."""
+    try:
+        with workspace.engine.begin() as connection:
+            signed = sealing.seal(connection, workspace.signing_key(), now=datetime.now(UTC))
+    except (keys.KeyProblem, tree.Damaged, heads.Unreadable) as error:
+        log.error("not_sealed", error=str(error))
+        return Sealing(None, [f"The books were not sealed: {error}"])
+    except sqlalchemy.exc.OperationalError as error:
+        if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
+            raise
+        log.warning("not_sealed", error="others were writing all the time")
+        return Sealing(
+            None, ["The books were not sealed: others were writing all the time; the next sync seals."]
+        )
+    problems = witnessing.copy(workspace.engine, signed, witnesses_of(workspace)) if signed else []
+    if signed:
+        log.info("sealed", head=signed.head.number, entries=signed.head.size)
+    return Sealing(signed, problems)
+
+
+def witnesses_of(workspace: Workspace) -> list[witnessing.Witness]:
+    config = workspace.config
+    return [
+        witnessing.of(declared, folder=config.folder, books=config.workspace.name)
+        for declared in config.ledger.witness
+    ]
 
 
 def _side_by_side(

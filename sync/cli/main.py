@@ -25,6 +25,7 @@ app = typer.Typer(
 for part in (setup, operate, look, sandbox, bench):
     part.register(app)
 app.add_typer(reports.app, name="report")
+app.add_typer(ledger.app, name="ledger")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(setup.mapping_app, name="mapping")

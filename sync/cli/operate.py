@@ -71,7 +71,9 @@ def _print_summary(summary: work.Summary, form: output.Format) -> None:
         for stream, counts in (run.counts.items() or [("", {})])
     ]
     if form is output.Format.json:
-        output.print_json({"runs": rows, "steps": summary.steps, "busy": summary.busy})
+        output.print_json(
+            {"runs": rows, "steps": summary.steps, "busy": summary.busy, "problems": summary.problems}
+        )
         return
     if form is output.Format.csv:
         output.print_csv(rows)
@@ -89,6 +91,8 @@ def _print_summary(summary: work.Summary, form: output.Format) -> None:
             output.note(f"{run.connector}: {what}")
     for name in summary.busy:
         output.complain(f"{name}: another process is running it; this sync left it alone.")
+    for problem in summary.problems:
+        output.complain(logs.mask(problem))
 
 
 def _words(row: dict[str, Any]) -> str:

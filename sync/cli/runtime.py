@@ -17,6 +17,9 @@ from sync import logs, process, runs
 from sync.attribute.store import StaleConfig
 from sync.cli import output
 from sync.config import Config, ConfigError, load
+from sync.ledger.heads import Unreadable
+from sync.ledger.keys import KeyProblem
+from sync.ledger.tree import Damaged
 from sync.process import ProcessSettings
 from sync.store import outage
 from sync.store.embedded import Embedded, EmbeddedError
@@ -92,7 +95,7 @@ def failures(config: Config | None = None) -> Iterator[None]:
     except ConnectorError as error:
         output.complain(logs.mask(str(error)))
         raise typer.Exit(Exit.failed) from None
-    except (EmbeddedError, TooNew, StaleConfig) as error:
+    except (EmbeddedError, TooNew, StaleConfig, KeyProblem, Damaged, Unreadable) as error:
         output.complain(str(error))
         raise typer.Exit(Exit.failed) from None
     except (runs.Busy, runs.Fenced) as error:

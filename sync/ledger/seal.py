@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
 from sync.ledger import heads, logs, store, tree
-from sync.store.tables import seals
+from sync.store.tables import seal_copies, seals
 
 WAIT_MS = 20_000
 
@@ -91,3 +92,28 @@ def of_row(row: sa.Row[tuple[int, str, bytes, datetime]]) -> heads.Signed:
 def head_at(connection: Connection, number: int) -> heads.Signed | None:
     row = connection.execute(sa.select(seals).where(seals.c.number == number)).first()
     return of_row(row) if row else None
+
+
+def read_copies(connection: Connection, numbers: Sequence[int]) -> dict[int, list[str]]:
+    """By head the witnesses that have it."""
+    found: dict[int, list[str]] = {}
+    asked = sa.select(seal_copies).where(seal_copies.c.number.in_(numbers)).order_by(seal_copies.c.witness)
+    for row in connection.execute(asked):
+        found.setdefault(row.number, []).append(row.witness)
+    return found
+
+
+def last_copy(connection: Connection, witness: str) -> tuple[int, datetime] | None:
+    """The newest head that a witness has, and when it was copied there."""
+    row = connection.execute(
+        sa.select(seal_copies.c.number, seal_copies.c.copied_at)
+        .where(seal_copies.c.witness == witness)
+        .order_by(seal_copies.c.number.desc())
+        .limit(1)
+    ).first()
+    return (row.number, row.copied_at) if row else None
+
+
+def note_copy(connection: Connection, witness: str, number: int, *, now: datetime) -> None:
+    insert = postgresql.insert(seal_copies).values(witness=witness, number=number, copied_at=now)
+    connection.execute(insert.on_conflict_do_nothing())
