@@ -17,7 +17,8 @@ from sqlalchemy.engine import Connection, Engine
 from sync.bench import history, measure
 from sync.bench.attributing import POLICY
 from sync.bench.place import Place
-from sync.ledger import rules, step, store, verify
+from sync.ledger import rules, step, store, walk
+from sync.ledger.check import Check
 from sync.store import db
 
 ENTRIES, VERIFIED, CHUNK = 200_000, 1_000_000, 20_000
@@ -110,8 +111,8 @@ def _verified(place: Place) -> measure.Result:
 
         def ours() -> float:
             with engine.connect() as connection:
-                checked: list[verify.Check] = []
-                seconds = measure.timed(lambda: checked.append(verify.chain(connection)))
+                checked: list[Check] = []
+                seconds = measure.timed(lambda: checked.append(walk.walk(connection, {}).check))
             assert checked[0].ok, checked[0].wrong
             assert checked[0].checked == count
             return seconds

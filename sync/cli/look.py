@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -13,10 +14,12 @@ from sqlalchemy.engine import Connection
 
 from connectors.contract import Auditable, ControlItem
 from connectors.errors import ConnectorError
+from sync import work
 from sync.attribute import store as attribution_store
 from sync.attribute.rules import Policy
 from sync.cli import output
 from sync.cli.runtime import ConfigOption, Exit, FormatOption, jsonable, known_connectors, opened, wrong
+from sync.ledger import heads, seal, verify_heads, witness
 from sync.ledger import verify as verifying
 from sync.pull import rules
 from sync.report import explain as explaining
@@ -243,14 +246,18 @@ def _print_order(found: dict[str, Any], zone: Any, language: str, *, with_body: 
 def verify(
     config: ConfigOption = None,
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask the shops.")] = False,
+    since: Annotated[
+        Path | None, typer.Option("--since", help="Heads kept elsewhere: the books must continue them.")
+    ] = None,
     form: FormatOption = output.Format.table,
 ) -> None:
-    """Check the books: chain, balances, evidence, completeness, and each shop's own total.
+    """Check the books: chain, tree, signed heads, evidence, mapping, completeness, each shop's own total.
 
-    Example: leadledger verify
+    Examples: leadledger verify   |   leadledger verify --offline --since heads.jsonl
     """
+    kept = _kept_heads(since)
     with opened(config) as workspace:
-        checks = run_checks(workspace, offline=offline)
+        checks = run_checks(workspace, offline=offline, kept=kept)
     rows = [
         {
             "check": c.name,
@@ -272,6 +279,18 @@ def verify(
         raise typer.Exit(Exit.unproven)
 
 
+def _kept_heads(path: Path | None) -> list[witness.Kept]:
+    if path is None:
+        return []
+    try:
+        kept = witness.read(path)
+    except (OSError, heads.Unreadable) as error:
+        raise wrong(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+    if not kept:
+        raise wrong(f"{path} holds no head.")
+    return kept
+
+
 def print_checks(checks: Iterable[verifying.Check]) -> None:
     output.table(
         "",
@@ -281,15 +300,23 @@ def print_checks(checks: Iterable[verifying.Check]) -> None:
     )
 
 
-def run_checks(workspace: Workspace, *, offline: bool) -> list[verifying.Check]:
-    """All checks of the workspace's books. A shop that cannot be reached is a check that failed."""
+def run_checks(
+    workspace: Workspace, *, offline: bool, kept: Sequence[witness.Kept] = ()
+) -> list[verifying.Check]:
+    """All checks of the workspace's books, with the heads of its witnesses and those that the caller `kept`. A
+    shop that cannot be reached is a check that failed."""
     now = datetime.now(UTC)
     with ExitStack() as stack, workspace.engine.connect() as connection:
+        connection.execution_options(isolation_level="REPEATABLE READ")  # what comes meanwhile is not wrong
         shops: dict[str, Iterable[ControlItem]] = {}
         order = CANONICAL["order"]
-        for connector in () if offline else workspace.config.connectors:
+        plans = []
+        for connector in workspace.config.connectors:
             connected = stack.enter_context(workspace.connected(connector.name))
             if not connected.is_source:
+                continue
+            plans.append(connected.plan())
+            if offline:
                 continue
             source = connected.source()
             first = connection.execute(
@@ -305,10 +332,24 @@ def run_checks(workspace: Workspace, *, offline: bool) -> list[verifying.Check]:
                 now=now,
                 shops=shops,
                 say=workspace.say,
+                plans=plans,
+                trust=trust_of(workspace, connection, kept),
             )
         except ConnectorError as error:
             hint = f"{error.hint} Or leave the shops out: leadledger verify --offline.".strip()
             raise ConnectorError(error.kind, error.message, hint=hint) from error
+
+
+def trust_of(
+    workspace: Workspace, connection: Connection, kept: Sequence[witness.Kept]
+) -> verify_heads.Trust:
+    """Our keys, and the heads of the witnesses that were given any."""
+    used = [w for w in work.witnesses_of(workspace) if w.path and seal.last_copy(connection, w.name)]
+    return verify_heads.Trust(
+        keys=workspace.trusted_keys(),
+        outside=[*witness.read_all(used), *kept],
+        witnesses={w.name: str(w.path) for w in used},
+    )
 
 
 def _policy_in_force(workspace: Workspace, connection: Connection) -> Policy:

@@ -102,16 +102,21 @@ _TILES = sa.text(
 )
 
 
-def read_tiles(
+def find_tiles(
     connection: Connection, wanted: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], tuple[bytes, ...]]:
-    """The stored tiles (height, number) by name. Raises `Damaged` when one is missing."""
-    if not wanted:
-        return {}
+    """Those of the tiles (height, number) that are stored, by name."""
     rows = connection.execute(
         _TILES, {"heights": [height for height, _ in wanted], "numbers": [number for _, number in wanted]}
     )
-    found = {(row.height, row.number): hashes_of(bytes(row.hashes)) for row in rows}
+    return {(row.height, row.number): hashes_of(bytes(row.hashes)) for row in rows}
+
+
+def read_tiles(
+    connection: Connection, wanted: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], tuple[bytes, ...]]:
+    """The same; raises `Damaged` when one is missing."""
+    found = find_tiles(connection, wanted) if wanted else {}
     for height, number in wanted:
         if len(found.get((height, number), ())) != merkle.WIDTH:
             raise Damaged(

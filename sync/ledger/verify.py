@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -19,28 +17,17 @@ from mappings.currencies import exponent
 from mappings.unfit import Unfit
 from sync.attribute.rules import Policy
 from sync.attribute.step import is_sale
-from sync.ledger import rules, step, store
+from sync.ledger import logs, step, verify_evidence, verify_heads
+from sync.ledger import walk as walking
+from sync.ledger.check import RESTORE, Check
+from sync.pull.step import Plan
 from sync.store import db
-from sync.store.tables import CANONICAL, entries, evidence, quarantine
+from sync.store.tables import CANONICAL, entries, quarantine
+
+__all__ = ["Check", "verify"]
 
 Say = Callable[[str], None]
 BATCH = 2_000
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One check: what was asked, of how many, the first thing that was wrong ("" when none was), and for a
-    control total what the shop's own total is."""
-
-    name: str
-    checked: int
-    wrong: str = ""
-    todo: str = ""
-    found: str = ""
-
-    @property
-    def ok(self) -> bool:
-        return not self.wrong
 
 
 def verify(
@@ -51,57 +38,37 @@ def verify(
     now: datetime,
     shops: Mapping[str, Iterable[ControlItem]],
     say: Say,
+    plans: Sequence[Plan] = (),
+    trust: verify_heads.Trust | None = None,
 ) -> list[Check]:
     """Every check, in the order in which an auditor would ask. `shops` yields each shop's orders as it shows
-    them now; a shop that was not asked is not checked."""
-    say("the chain, the balances and the evidence of entries")
-    found = [chain(connection), _evidence(connection)]
+    them now; a shop that was not asked is not checked, nor is the mapping of what is not among `plans`."""
+    trust = trust or verify_heads.Trust()
+    say("the signed heads, the chain and the tree of entries")
+    known = verify_heads.read(connection, trust)
+    walked = walking.walk(connection, verify_heads.signed_sizes(known, trust))
+    say("evidence, policies and what was sent")
+    wanted = verify_heads.wanted_logs(known, trust)
+    evidence, fetched = verify_evidence.evidence(connection, wanted["evidence"])
+    found_logs = {
+        kept.name: verify_heads.read_log(connection, kept, wanted[kept.name])
+        for kept in logs.ALL
+        if kept.name != "evidence"
+    }
+    found_logs["evidence"] = fetched
+    found = [walked.check, verify_heads.against_rows(known, walked, found_logs)]
+    if trust.outside or trust.witnesses:
+        found.append(verify_heads.against_outside(connection, trust, known, walked, found_logs))
+    found += [evidence, verify_evidence.policy(connection, walked)]
+    if plans:
+        say("what the mapping makes of the evidence")
+        found.append(verify_evidence.mapping(connection, plans))
     say("completeness: every order and every day of spend")
     found += [_complete(connection, policy, now=now), _spend(connection, zone=zone), _credited(connection)]
     for name, items in shops.items():
         say(f"the control total of {name}")
         found.append(_control(connection, name, items, policy))
     return found
-
-
-def chain(connection: Connection) -> Check:
-    last, previous, count = 0, rules.GENESIS, 0
-    for entry in store.stream(connection):
-        count, number = count + 1, entry.fields["id"]
-        if number != last + 1:
-            return Check("chain", count, f"entry {last + 1} is missing", _RESTORE)
-        if entry.prev_hash != previous:
-            return Check("chain", count, f"entry {number} is not sealed to entry {last}", _RESTORE)
-        bare = not entry.postings and entry.fields["kind"] not in rules.MEMOS
-        if bare or sum(amount for _, amount in entry.postings) != 0:
-            return Check("chain", count, f"entry {number} does not balance", _RESTORE)
-        if rules.seal(entry.fields, entry.postings, previous).hash != entry.hash:
-            return Check("chain", count, f"entry {number} was changed after it was booked", _RESTORE)
-        last, previous = number, entry.hash
-    return Check("chain", count)
-
-
-_RESTORE = "Somebody changed the journal outside leadledger: restore it from a backup and compare."
-
-
-def _evidence(connection: Connection) -> Check:
-    after, count = 0, 0
-    while True:
-        rows = connection.execute(
-            sa.select(evidence.c.id, evidence.c.body, evidence.c.sha256)
-            .where(evidence.c.id > after)
-            .order_by(evidence.c.id)
-            .limit(BATCH)
-        ).all()
-        if not rows:
-            return Check("evidence", count)
-        for row in rows:
-            count += 1
-            if hashlib.sha256(bytes(row.body)).digest() != bytes(row.sha256):
-                return Check(
-                    "evidence", count, f"evidence {row.id} was changed after it was fetched", _RESTORE
-                )
-        after = rows[-1].id
 
 
 def _refs(connection: Connection, kind: str) -> Iterator[list[tuple[str, str]]]:
@@ -158,7 +125,7 @@ def _complete(connection: Connection, policy: Policy, *, now: datetime) -> Check
     if unshared is not None:
         order = f"{unshared.connector} order:{unshared.order_id}"
         wrong = f"{order}: revenue {unshared.revenue_minor}, credits {unshared.shared}"
-        return Check("orders booked", count, wrong, _RESTORE)
+        return Check("orders booked", count, wrong, RESTORE)
     for refs in _refs(connection, "order"):
         count += len(refs)
         planned = step.plan_orders(connection, refs, policy, now=now)
@@ -204,7 +171,7 @@ def _credited(connection: Connection) -> Check:
         count += 1
         if (row.revenue or 0) != (row.explained or 0):
             wrong = f"{row.connector} {row.subject}: revenue {row.revenue}, credited {row.explained}"
-            return Check("credits complete", count, wrong, _RESTORE)
+            return Check("credits complete", count, wrong, RESTORE)
     return Check("credits complete", count)
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from mappings.canonical import KINDS, Record
 from sync.store import db
-from sync.store.tables import CANONICAL, ORIGIN, campaign_names, pending
+from sync.store.tables import CANONICAL, ORIGIN, campaign_names, heads, pending
 
 FIELDS: dict[str, tuple[str, ...]] = {
     kind: tuple(f.name for f in msgspec.structs.fields(record)) for kind, record in KINDS.items()
@@ -114,6 +114,91 @@ def _upsert(connection: Connection, kind: str, connector: str, items: list[Mappe
         ).returning(table.c.external_id)
         changed = list(connection.execute(upsert).scalars())
     return note(connection, step="match", kind=kind, connector=connector, refs=changed)
+
+
+def first_difference(
+    connection: Connection,
+    *,
+    connector: str,
+    stream: str,
+    raw_ids: Sequence[str],
+    mapped: Iterable[Mapped],
+    kinds: Iterable[str],
+    keeps: frozenset[str],
+) -> str:
+    """The first row of the canonical tables that is not what these raw records map to, in words; "" if none is.
+
+    Of two raw records that make the same canonical record the last one counts, which its row names.
+    """
+    by_kind: dict[str, dict[tuple[str, str], Mapped]] = {kind: {} for kind in kinds}
+    for item in mapped:
+        by_kind[item.kind][item.record.external_id, item.raw_id] = item
+    for kind, items in by_kind.items():
+        table = CANONICAL[kind]
+        columns = (*ORIGIN, *FIELDS[kind])
+        with db.staged(connection, table, columns, (_values(i, connector) for i in items.values())) as stage:
+            changed = connection.execute(_changed(table, stage)).first()
+            added = (
+                None
+                if kind in keeps
+                else connection.execute(_added(table, stage, connector, stream, raw_ids)).first()
+            )
+        if changed is not None:
+            if changed.is_gone:
+                return f"{connector} {kind} {changed.external_id} is gone, but its evidence is there"
+            fields = ", ".join(changed.fields)
+            return f"{connector} {kind} {changed.external_id} is not what its evidence says: {fields}"
+        if added is not None:
+            return f"{connector} {kind} {added.external_id} is there, but its evidence says nothing of it"
+    return ""
+
+
+def _changed(table: sa.Table, stage: sa.Table) -> sa.Select[Any]:
+    data = [c.name for c in stage.c if c.name not in {*ORIGIN, "external_id"}]
+    names: list[sa.ColumnElement[Any]] = [
+        sa.case((table.c[c].is_distinct_from(stage.c[c]), sa.literal(c))) for c in data
+    ]
+    fields = sa.func.array_remove(postgresql.array(names), None)
+    same = sa.and_(table.c.connector == stage.c.connector, table.c.external_id == stage.c.external_id)
+    own = sa.and_(table.c.stream == stage.c.stream, table.c.raw_id == stage.c.raw_id)
+    differs = sa.tuple_(*[table.c[c] for c in data]).is_distinct_from(sa.tuple_(*[stage.c[c] for c in data]))
+    is_gone = table.c.external_id.is_(None)
+    return (
+        sa.select(stage.c.external_id, is_gone.label("is_gone"), fields.label("fields"))
+        .select_from(stage.outerjoin(table, same))
+        .where(sa.or_(is_gone, sa.and_(own, differs)))
+        .order_by(stage.c.external_id)
+        .limit(1)
+    )
+
+
+def _added(
+    table: sa.Table, stage: sa.Table, connector: str, stream: str, raw_ids: Sequence[str]
+) -> sa.Select[Any]:
+    known = sa.exists().where(stage.c.external_id == table.c.external_id)
+    return (
+        sa.select(table.c.external_id)
+        .where(
+            table.c.connector == connector,
+            table.c.stream == stream,
+            table.c.raw_id == sa.any_(sa.cast(list(raw_ids), postgresql.ARRAY(sa.Text))),
+            ~known,
+        )
+        .order_by(table.c.external_id)
+        .limit(1)
+    )
+
+
+def first_unfounded(connection: Connection, kind: str, connector: str, stream: str) -> str | None:
+    """The id of the first row of a kind whose raw record nobody ever fetched."""
+    table = CANONICAL[kind]
+    fetched = sa.exists().where(
+        heads.c.connector == connector, heads.c.stream == stream, heads.c.external_id == table.c.raw_id
+    )
+    asked = sa.select(table.c.external_id).where(
+        table.c.connector == connector, table.c.stream == stream, ~fetched
+    )
+    return connection.execute(asked.order_by(table.c.external_id).limit(1)).scalar()
 
 
 def _keep_names(connection: Connection, connector: str, ids: Sequence[str]) -> None:
