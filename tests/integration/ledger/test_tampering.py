@@ -41,7 +41,7 @@ def workspace(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("tampered")
     (folder / "kept").mkdir()
     state = folder / demo.SANDBOX / demo.STATE
-    generate(state, leads_csv=folder / demo.SANDBOX / demo.LEADS_CSV, seed=1, people=60, today=NOW)
+    generate(state, leads_csv=folder / demo.SANDBOX / demo.LEADS_CSV, seed=1, people=25, today=NOW)
     admin = sa.make_url(postgres).set(database="postgres")
     url = admin.set(database="tampered").render_as_string(hide_password=False)
     with psycopg.connect(admin.render_as_string(hide_password=False), autocommit=True) as server:
@@ -55,8 +55,11 @@ def workspace(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             work.sync(opened, names)
             docs, _ = vendors.state.select("woocommerce", "order")
             order = next(doc for doc in docs if doc.body["status"] == "completed")
-            changed = {**order.body, "status": "cancelled", "date_modified_gmt": "2026-06-01T12:30:00"}
-            vendors.state.put("woocommerce", "order", [replace(order, body=changed)])
+            later = NOW + timedelta(minutes=30)
+            changed = {**order.body, "status": "cancelled", "date_modified_gmt": f"{later:%Y-%m-%dT%H:%M:%S}"}
+            vendors.state.put(
+                "woocommerce", "order", [replace(order, body=changed, changed=later.timestamp())]
+            )
             work.sync(opened, names)
             yield opened
 
@@ -152,9 +155,10 @@ DOUBLED = "UPDATE postings SET amount_minor = amount_minor * 2 WHERE entry_id = 
 REMOVED = (
     "DELETE FROM postings WHERE entry_id = 8",
     "DELETE FROM entries WHERE id = 8",
-    "UPDATE postings SET entry_id = entry_id - 1 WHERE entry_id > 8",
-    "UPDATE entries SET reverses = reverses - 1 WHERE reverses > 8",
-    "UPDATE entries SET id = id - 1 WHERE id IN (SELECT id FROM entries WHERE id > 8 ORDER BY id)",
+    "UPDATE postings SET entry_id = 1 - entry_id WHERE entry_id > 8",
+    "UPDATE postings SET entry_id = -entry_id WHERE entry_id < 0",
+    "UPDATE entries SET id = 1 - id WHERE id > 8",
+    "UPDATE entries SET id = -id WHERE id < 0",
 )
 SWAPPED = (
     "UPDATE postings SET entry_id = CASE entry_id WHEN 8 THEN 9 ELSE 8 END, line = line + 100 * (entry_id - 7)"
@@ -171,7 +175,7 @@ REWOUND = "UPDATE entries SET booked_at = booked_at - interval '90 days' WHERE i
     ("statements", "named", "first"),
     [
         ((DOUBLED,), "entry 8 was changed after it was booked", 8),
-        (("UPDATE postings SET amount_minor = 1 WHERE entry_id = 8",), "entry 8 does not balance", 8),
+        (("UPDATE postings SET amount_minor = 1 WHERE entry_id = 8",), "entry 8 does not balance", None),
         (REMOVED, "entry 8 is not sealed to entry 7", 8),
         (REMOVED[:2], "entry 8 is missing", None),
         (SWAPPED, "entry 8 is not sealed to entry 7", 8),
@@ -184,7 +188,6 @@ REWOUND = "UPDATE entries SET booked_at = booked_at - interval '90 days' WHERE i
     ],
 )  # fmt: skip
 def test_entries(tamperer: Tamperer, statements: tuple[str, ...], named: str, first: int | None) -> None:
-    tamperer.connection.execute(sa.text("ALTER TABLE entries DROP CONSTRAINT IF EXISTS pk_entries CASCADE"))
     tamperer.do(*statements)
     assert tamperer.verify()["chain"] == named
     if first is None:
