@@ -75,6 +75,8 @@ def _print_summary(summary: work.Summary, form: output.Format) -> None:
             {"runs": rows, "steps": summary.steps, "busy": summary.busy, "problems": summary.problems}
         )
         return
+    for problem in summary.problems:
+        output.complain(logs.mask(problem))
     if form is output.Format.csv:
         output.print_csv(rows)
         return
@@ -91,8 +93,6 @@ def _print_summary(summary: work.Summary, form: output.Format) -> None:
             output.note(f"{run.connector}: {what}")
     for name in summary.busy:
         output.complain(f"{name}: another process is running it; this sync left it alone.")
-    for problem in summary.problems:
-        output.complain(logs.mask(problem))
 
 
 def _words(row: dict[str, Any]) -> str:

@@ -268,8 +268,7 @@ def verify(path: str, key: str | None, kept: list[Any]) -> list[str]:
             said = f"{row['account']} in {row['currency']}: the bundle says {row['amount_minor']}"
             check(found == row["amount_minor"], f"{said}, its entries come to {found}")
         check(not balances, f"{next(iter(balances), '')}: the balance is missing")
-    newest = heads[-1]["head"]
-    report = [f"{count} entries, {len(evidence)} of evidence, {len(heads)} heads: all right."]
+    newest, report = heads[-1]["head"], [f"{count} entries, {len(heads)} heads: all right."]
     if not whole:
         report.append(f"They are of {about['period']}: that none is missing, only a whole bundle shows.")
     report.append(f"Last head: number {newest['number']}, of {newest['sealed_at']}, root {newest['root']}")

@@ -28,6 +28,7 @@ from sync.cli import demo, look
 from sync.config import load
 from sync.ledger import heads, merkle, rules, seal, store
 from sync.ledger import verify as verifying
+from sync.pull.step import Plan
 from sync.workspace import Opened, Workspace
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -67,8 +68,9 @@ def workspace(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 class Tamperer:
     """Full rights on the database. What he does is undone at the end of the test."""
 
-    def __init__(self, connection: Connection, workspace: Workspace) -> None:
+    def __init__(self, connection: Connection, workspace: Workspace, plans: list[Plan]) -> None:
         self.connection = connection
+        self.plans = plans
         self.workspace = workspace
         self.key = workspace.signing_key()
         self.size = store.head(connection)[0]
@@ -111,26 +113,31 @@ class Tamperer:
 
     def verify(self) -> dict[str, str]:
         """The checks that failed, and what each names."""
-        with ExitStack() as stack:
-            names = [c.name for c in self.workspace.config.connectors]
-            connected = [stack.enter_context(self.workspace.connected(name)) for name in names]
-            checks = verifying.verify(
-                self.connection,
-                self.workspace.rules.policy(1),
-                zone=self.workspace.zone,
-                now=datetime.now(UTC),
-                shops={},
-                say=lambda _: None,
-                plans=[each.plan() for each in connected if each.is_source],
-                trust=look.trust_of(self.workspace, self.connection, []),
-            )
+        checks = verifying.verify(
+            self.connection,
+            self.workspace.rules.policy(1),
+            zone=self.workspace.zone,
+            now=datetime.now(UTC),
+            shops={},
+            say=lambda _: None,
+            plans=self.plans,
+            trust=look.trust_of(self.workspace, self.connection, []),
+        )
         return {check.name: check.wrong for check in checks if not check.ok}
 
 
+@pytest.fixture(scope="module")
+def plans(workspace: Workspace) -> Iterator[list[Plan]]:
+    with ExitStack() as stack:
+        names = [c.name for c in workspace.config.connectors]
+        connected = [stack.enter_context(workspace.connected(name)) for name in names]
+        yield [each.plan() for each in connected if each.is_source]
+
+
 @pytest.fixture
-def tamperer(workspace: Workspace) -> Iterator[Tamperer]:
+def tamperer(workspace: Workspace, plans: list[Plan]) -> Iterator[Tamperer]:
     with workspace.engine.connect() as connection:
-        yield Tamperer(connection, workspace)
+        yield Tamperer(connection, workspace, plans)
         connection.rollback()
 
 

@@ -100,7 +100,10 @@ def test_all_is_right_after_a_sync(booked: Workspace) -> None:
     assert {c.name: c.wrong for c in checks if not c.ok} == {}
     assert {c.name for c in checks} == {
         "chain",
+        "heads",
         "evidence",
+        "policies",
+        "mapping",
         "orders booked",
         "spend booked",
         "credits complete",
