@@ -26,7 +26,16 @@ from sync.process import ProcessSettings
 from tests.acceptance.markdown import DOCS, PAGES, README, ROOT, Block, blocks, mentions, of_kind, section
 
 ADMIN, FINANCE, OPERATOR = (DOCS / f"{name}.md" for name in ("admin", "finance", "operator"))
-SECRETS = ("WOOCOMMERCE_KEY", "WOOCOMMERCE_SECRET", "META_ACCESS_TOKEN", "HUBSPOT_TOKEN", "DB_PASSWORD")
+SECRETS = (
+    "SMTP_PASSWORD",
+    "S3_ACCESS_KEY",
+    "S3_SECRET_KEY",
+    "WOOCOMMERCE_KEY",
+    "WOOCOMMERCE_SECRET",
+    "META_ACCESS_TOKEN",
+    "HUBSPOT_TOKEN",
+    "DB_PASSWORD",
+)
 FAKE = dict.fromkeys(SECRETS, "a-secret") | {"MAILCHIMP_API_KEY": "a-key-us21"}
 USAGE_ERROR: Any = typer.BadParameter.__base__  # click's own, which is inside typer or beside it
 # What a part of a config stands in, to be a whole one.
@@ -160,7 +169,7 @@ def _load(text: str, folder: Path) -> None:
 
 def _sections() -> Iterator[tuple[str, type[pydantic.BaseModel]]]:
     yield "workspace", Document.model_fields["workspace"].annotation  # type: ignore[misc]
-    for name in ("connectors", "identity", "funnel", "attribution", "push"):
+    for name in ("connectors", "identity", "funnel", "attribution", "push", "ledger"):
         annotation = Document.model_fields[name].annotation
         inner = [a for a in get_args(annotation) if isinstance(a, type)]
         yield name, inner[0] if inner else annotation  # type: ignore[misc]

@@ -29,7 +29,7 @@ from tests.acceptance.markdown import DOCS, PAGES, README, ROOT, Block, blocks
 
 AUTHOR = DOCS / "connector-author.md"
 # Pages whose commands run in a workspace with the small generated shop, as a reader's in the demo's folder do.
-IN_A_SHOP = tuple(DOCS / f"{name}.md" for name in ("operator", "admin", "finance"))
+IN_A_SHOP = tuple(DOCS / f"{name}.md" for name in ("operator", "admin", "finance", "audit"))
 WITHIN_S = 180
 # What the pages promise of their examples: words that the command's output must hold.
 SAID = {
@@ -52,6 +52,14 @@ SAID = {
     "finance.md": {
         "leadledger verify": "control total of shop",
         "leadledger explain 10012 --no-body": "Revenue:Shop:shop",
+    },
+    "audit.md": {
+        "leadledger ledger export --bundle books.zip": "up to head",
+        "python3 verify_bundle.py books.zip": "all right",
+        "python3 verify_bundle.py may.zip": "only a whole bundle shows",
+        "leadledger ledger proof 8": "Proven: entry 8",
+        "leadledger ledger consistency 1 1": "Proven",
+        "leadledger verify --offline": "heads",
     },
     "README.md": {
         "leadledger demo": "Verified",

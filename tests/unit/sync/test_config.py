@@ -257,7 +257,7 @@ def test_a_name_that_stands_twice_is_one_mistake_among_others(tmp_path):
         "1:22: workspace.name: 'name' stands twice; it is also in line 1; keep one",
         "3:1: data: 'data' stands twice; it is also in line 2; keep one",
         "4:1: bogus: unknown key 'bogus'; known: attribution, connectors, data, database, "
-        "funnel, identity, push, workspace",
+        "funnel, identity, ledger, push, workspace",
     ]
 
 
