@@ -7,7 +7,7 @@ nothing is compared with what is in force, nothing balances, nobody else may wri
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -24,6 +24,10 @@ from sync.store import db
 ENTRIES, VERIFIED, CHUNK = 200_000, 1_000_000, 20_000
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ZONE = ZoneInfo("UTC")
+SCANNED = (
+    "COPY (SELECT * FROM entries ORDER BY id) TO STDOUT",
+    "COPY (SELECT * FROM postings ORDER BY entry_id, line) TO STDOUT",
+)
 _CREDITED = (
     """
     INSERT INTO credits (connector, order_id, line, account, campaign, amount_minor)
@@ -43,14 +47,14 @@ def results(place: Place) -> Iterator[measure.Result]:
 
     def ours() -> float:
         with place.database() as engine:
-            _credited(engine, entries, place)
+            credited(engine, entries, place)
             return measure.timed(
                 lambda: history.until_nothing(engine, lambda c: step.book(c, POLICY, zone=ZONE, now=NOW))
             )
 
     def floor() -> float:
         with place.database() as engine:
-            _credited(engine, entries, place)
+            credited(engine, entries, place)
             with engine.begin() as connection:
                 connection.execute(sa.text("CREATE TABLE floor_entries (LIKE entries INCLUDING INDEXES)"))
                 connection.execute(sa.text("CREATE TABLE floor_postings (LIKE postings INCLUDING INDEXES)"))
@@ -67,7 +71,8 @@ def results(place: Place) -> Iterator[measure.Result]:
     yield _verified(place)
 
 
-def _credited(engine: Engine, orders: int, place: Place) -> None:
+def credited(engine: Engine, orders: int, place: Place) -> None:
+    """Orders that are attributed and wait to be booked."""
     with engine.begin() as connection:
         history.make(connection, orders=orders, persons=place.size(50_000))
         for statement in _CREDITED:
@@ -107,7 +112,7 @@ def _verified(place: Place) -> measure.Result:
     count = place.size(VERIFIED)
     place.say(f"verify {count:,} entries")
     with place.database() as engine:
-        _journal(engine, count)
+        journal(engine, count)
 
         def ours() -> float:
             with engine.connect() as connection:
@@ -131,14 +136,15 @@ def _verified(place: Place) -> measure.Result:
         )
 
 
-def _journal(engine: Engine, count: int) -> None:
+def journal(engine: Engine, count: int, *, sha256_of: Callable[[int], bytes] = lambda _: bytes(32)) -> None:
+    """Book `count` sales, each on evidence of its own number with that hash."""
     for first in range(0, count, CHUNK):
         drafts = [
             (
                 ("shop", f"order:{number}"),
                 rules.Draft(
                     "sale", "sale", "PLN", NOW, (("Credit:Campaign:ads:c1", 100), ("Revenue:Shop:shop", -100)),
-                    "order paid", 1, number, bytes(32),
+                    "order paid", 1, number, sha256_of(number),
                 ),
             )
             for number in range(first + 1, min(first + CHUNK, count) + 1)
@@ -152,10 +158,7 @@ def _journal(engine: Engine, count: int) -> None:
 def _scan(connection: Connection) -> None:
     raw = connection.connection.driver_connection
     assert raw is not None
-    for rows in (
-        "COPY (SELECT * FROM entries ORDER BY id) TO STDOUT",
-        "COPY (SELECT * FROM postings ORDER BY entry_id, line) TO STDOUT",
-    ):
+    for rows in SCANNED:
         last = b""
         with raw.cursor() as cursor, cursor.copy(rows) as copy:
             for row in copy:

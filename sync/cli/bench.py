@@ -25,6 +25,7 @@ class Part(StrEnum):
     match = "matching"
     attribute = "attributing"
     book = "booking"
+    seal = "sealing"
     push = "pushing"
     standing = "standing"
 
