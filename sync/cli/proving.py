@@ -31,11 +31,11 @@ def seal_now(config: ConfigOption = None, form: TextOrJson = output.Format.table
     with opened(config) as workspace:
         done = work.seal(workspace)
     if form is output.Format.json:
-        output.print_json(_head(done.signed) | {"problems": done.problems} if done.signed else None)
-    elif done.signed is None:
-        output.line("There is nothing to seal yet: run leadledger sync first.")
-    else:
+        output.print_json((_head(done.signed) if done.signed else {}) | {"problems": done.problems})
+    elif done.signed is not None:
         _print_head(done.signed)
+    elif not done.problems:
+        output.line("There is nothing to seal yet: run leadledger sync first.")
     for problem in done.problems:
         output.complain(problem)
     if done.problems:

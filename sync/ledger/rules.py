@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any, Literal
 
@@ -380,8 +381,8 @@ def canonical_bytes(fields: Mapping[str, Any], postings: Postings) -> bytes:
     return _ENCODER.encode(
         _Canonical(
             author=fields["author"],
-            booked_at=_stamp(fields["booked_at"]),
-            business_day=day.isoformat(),
+            booked_at=_same_stamp(fields["booked_at"]),
+            business_day=_same_day(day),
             connector=fields["connector"],
             currency=fields["currency"],
             evidence_id=fields["evidence_id"],
@@ -392,7 +393,7 @@ def canonical_bytes(fields: Mapping[str, Any], postings: Postings) -> bytes:
             kind=fields["kind"],
             part=fields["part"],
             policy_version=fields["policy_version"],
-            posted_on=None if posted == day else posted.isoformat(),
+            posted_on=None if posted == day else _same_day(posted),
             postings=postings,
             reason=fields["reason"],
             refers_to=fields["refers_to"],
@@ -404,6 +405,11 @@ def canonical_bytes(fields: Mapping[str, Any], postings: Postings) -> bytes:
 
 def _stamp(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
+
+
+# Neighbours were booked at one time, and often happened on one day: the text is made once.
+_same_stamp = lru_cache(1_000)(_stamp)
+_same_day = lru_cache(1_000)(date.isoformat)
 
 
 def seal(fields: Mapping[str, Any], postings: Postings, prev_hash: bytes) -> Sealed:

@@ -547,3 +547,49 @@ def test_the_broken_mapping_of_an_installed_connector_is_named(tmp_path, monkeyp
     monkeypatch.setattr(catalog, "find", lambda: ({"acme": acme, "crm": CRM, "files": FILES}, ()))
     found = mistakes(tmp_path, GOOD.replace("type: shop", "type: acme"))
     assert any(said in one for one in found), found
+
+
+# the ledger
+
+LEDGER_BASE = "workspace: {name: W, currency: PLN}\nledger:\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("  signing_key: abcd1234", "ledger.signing_key: a secret must not stand here in clear"),
+        ("  trusted_keys: [abc]", "ledger.trusted_keys[0]: is no public key"),
+        ("  witness: [{file: a, git: b}]", "ledger.witness[0]: must name one place"),
+        ("  witness: [{push: true}]", "ledger.witness[0]: must name one place"),
+        ("  witness: [{file: a, push: true}]", "ledger.witness[0]: push is for git"),
+        ("  witness: [{email: a@b.example, from: c@d.example}]", "smtp: is missing"),
+        ("  witness: [{email: a@b.example, smtp: 'smtp://h'}]", "from: is missing"),
+        ("  witness: [{email: a@b.example, from: c@d.example, smtp: 'http://h'}]", "smtp must be an address"),
+        (
+            "  witness: [{email: a@b.example, from: c@d.example, smtp: 'smtp://u:p@h'}]",
+            "smtp must be an address",
+        ),
+        ("  witness: [{s3: 'https://h/b', access_key: '${env:A}'}]", "secret_key: is missing"),
+        ("  witness: [{file: a}, {file: a}]", "ledger.witness[1]: file:a stands twice"),
+        ("  witness: [{fiel: a}]", "unknown key 'fiel'"),
+        ("  witness: [{s3: 'https://h/b', access_key: abcd1, secret_key: '${env:A}'}]", "in clear"),
+    ],
+)
+def test_mistakes_of_the_ledger_are_named(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "leadledger.yaml"
+    path.write_text(f"{LEDGER_BASE}{text}\n")
+    with pytest.raises(ConfigError) as error:
+        config.load(path, environ={"A": "a-secret"})
+    assert said in str(error.value)
+    assert "abcd1" not in str(error.value)
+
+
+def test_a_ledger_without_mistakes(tmp_path: Path) -> None:
+    path = tmp_path / "leadledger.yaml"
+    path.write_text(
+        f"{LEDGER_BASE}  signing_key: ${{env:A}}\n"
+        "  witness:\n    - file: heads.jsonl\n    - git: repo\n      push: true\n"
+    )
+    found = config.load(path, environ={"A": "a-secret"}).ledger
+    assert [(w.kind, w.name) for w in found.witness] == [("file", "file:heads.jsonl"), ("git", "git:repo")]
+    assert "a-secret" not in repr(found)
