@@ -21,7 +21,7 @@ Fault = Literal["process", "backend", "server"]
 BOOKED = frozenset(
     {
         *("pending", "sightings", "members", "ignored_keys", "person_events", "stage_events", "journeys"),
-        *("attributions", "credits", "entries", "postings", "policies"),
+        *("attributions", "credits", "entries", "postings", "policies", "seals", "seal_tiles", "seal_copies"),
     }
 )
 PUSHED = frozenset({"outbox", "deliveries"})

@@ -29,6 +29,7 @@ from sync import work
 from sync.cli import demo, look
 from sync.cli.main import app
 from sync.config import Config, load
+from sync.ledger import keys
 from sync.ledger.verify import Check
 from sync.store import db
 from sync.store.tables import entries
@@ -205,6 +206,9 @@ def _copy(world: World, folder: Path, postgres: str) -> Iterator[World]:
     assert template is not None
     world.engine.dispose()  # nobody may be connected to a database that is copied
     with _world(folder, postgres, sandbox=world.folder / demo.SANDBOX, template=template) as copied:
+        key = copied.config.data_folder / keys.FILE
+        key.parent.mkdir()
+        shutil.copy(world.config.data_folder / keys.FILE, key)  # the heads of the copy are signed with it
         yield copied
 
 
