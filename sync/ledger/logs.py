@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import sqlalchemy as sa
-from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from sync.ledger import heads
@@ -24,6 +22,7 @@ from sync.store import db
 
 LOCK = "sealed logs"
 BATCH = 10_000
+LAST = 2**63 - 1
 
 
 def writing(connection: Connection) -> None:
@@ -50,35 +49,39 @@ class _Evidence(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A log in the database: the table, its id, and its columns in the order of `shape`'s arguments."""
+    """A log in the database: its rows between two ids, the id first, and what is hashed of the rest of each."""
 
     name: str
-    id: str
-    columns: tuple[str, ...]
+    statement: bytes
     shape: Callable[..., Any]
 
-    def rows(
-        self, connection: Connection, *, after: int, until: int | None = None
-    ) -> Iterator[tuple[int, bytes]]:
+    def rows(self, connection: Connection, *, after: int, until: int = LAST) -> Iterator[tuple[int, bytes]]:
         """The id and the canonical encoding of each row ``after < id <= until``, in order, in bounded memory."""
         raw = connection.connection.driver_connection
         assert raw is not None
-        columns = sql.SQL(", ").join(map(sql.Identifier, self.columns))
-        asked = sql.SQL(
-            "SELECT {id}, {columns} FROM {table} WHERE {id} > %s AND {id} <= %s ORDER BY {id} LIMIT %s"
-        )
-        statement = asked.format(id=sql.Identifier(self.id), columns=columns, table=sql.Identifier(self.name))
-        last = 2**63 - 1 if until is None else until
         encode = msgspec.json.Encoder(order="sorted").encode
         with raw.cursor(binary=True) as cursor:
-            while rows := cursor.execute(statement, (after, last, BATCH)).fetchall():
+            while rows := cursor.execute(self.statement, (after, until, BATCH)).fetchall():
                 for row in rows:
-                    yield row[0], encode(self.shape(*row[1:]))
+                    yield row[0], encode(self.shape(*row))
                 after = rows[-1][0]
 
 
+_EVIDENCE = b"""
+    SELECT id, connector, digest, fetched_at, run_id, sha256, stream
+      FROM evidence WHERE id > %s AND id <= %s ORDER BY id LIMIT %s
+"""
+_POLICIES = b"""
+    SELECT version, sha256, valid_from FROM policies WHERE version > %s AND version <= %s ORDER BY version LIMIT %s
+"""
+_DELIVERIES = b"""
+    SELECT id, destination, person_id, run_id, remote_id, sent, shown, outcome, version, reason, sent_at, answered_at
+      FROM deliveries WHERE id > %s AND id <= %s ORDER BY id LIMIT %s
+"""
+
+
 def _evidence(*row: Any) -> _Evidence:
-    connector, digest, fetched_at, id_, run_id, sha256, stream = row
+    id_, connector, digest, fetched_at, run_id, sha256, stream = row
     return _Evidence(connector, digest.hex(), heads.stamp(fetched_at), id_, run_id, sha256.hex(), stream)
 
 
@@ -100,32 +103,15 @@ def _delivery(*row: Any) -> dict[str, Any]:
 
 
 ALL = (
-    Kept("deliveries", "id", _DELIVERED, _delivery),
-    Kept(
-        "evidence",
-        "id",
-        ("connector", "digest", "fetched_at", "id", "run_id", "sha256", "stream"),
-        _evidence,
-    ),
-    Kept("policies", "version", ("version", "sha256", "valid_from"), _policy),
+    Kept("deliveries", _DELIVERIES, _delivery),
+    Kept("evidence", _EVIDENCE, _evidence),
+    Kept("policies", _POLICIES, _policy),
 )
 
 
-def extended(connection: Connection, known: heads.Log, kept: Kept, *, until: int | None = None) -> heads.Log:
-    """`known` with the rows that came after it (until that id)."""
+def extended(connection: Connection, known: heads.Log, kept: Kept) -> heads.Log:
+    """`known` with the rows that came after it."""
     log = heads.Running(known)
-    for id_, row in kept.rows(connection, after=known.last, until=until):
+    for id_, row in kept.rows(connection, after=known.last):
         log.add(id_, row)
     return log.log()
-
-
-def last_ids(connection: Connection) -> dict[str, int]:
-    """The last id of each log, 0 where it is empty."""
-    columns = [
-        sa.select(sa.func.coalesce(sa.func.max(sa.column(kept.id)), 0))
-        .select_from(sa.table(kept.name))
-        .scalar_subquery()
-        .label(kept.name)
-        for kept in ALL
-    ]
-    return dict(connection.execute(sa.select(*columns)).one()._mapping)

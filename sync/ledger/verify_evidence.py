@@ -47,7 +47,7 @@ def evidence(connection: Connection, wanted: Sequence[int]) -> tuple[Check, dict
         whole = hashlib.sha256(known + encode(context)).digest() if context else known
         if not wrong and (known != sha256 or whole != digest):
             wrong = f"evidence {id_} was changed after it was fetched"
-        reached.add(id_, encode(kept.shape(connector, digest, fetched_at, id_, run_id, sha256, stream)))
+        reached.add(id_, encode(kept.shape(id_, connector, digest, fetched_at, run_id, sha256, stream)))
     if not wrong:
         row = connection.execute(_UNFOUNDED).first()
         if row is not None:
