@@ -159,7 +159,8 @@ def push(
                 done.append(work.push(workspace, name))
             except runs.Busy:
                 busy.append(name)
-    _print_summary(work.Summary(runs=done, busy=busy), form)
+        problems = work.seal(workspace).problems
+    _print_summary(work.Summary(runs=done, busy=busy, problems=problems), form)
     raise typer.Exit(exit_code(done, busy))
 
 
@@ -221,7 +222,8 @@ def backfill(
             again=again,
         )
         work.derive(workspace)
-    _print_summary(work.Summary(runs=[run]), output.Format.table)
+        problems = work.seal(workspace).problems
+    _print_summary(work.Summary(runs=[run], problems=problems), output.Format.table)
     output.line(f"{done} of {count} slices are done." + ("" if done == count else " Run it again to go on."))
     raise typer.Exit(exit_code([run], []))
 
