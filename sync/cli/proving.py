@@ -16,13 +16,19 @@ from sync.cli.runtime import ConfigOption, Exit, FormatOption, PeriodOption, ope
 from sync.ledger import bundle, heads, merkle, rules, seal, store, tree
 from sync.report import period as periods
 
-app = typer.Typer(
-    no_args_is_help=True, help="Prove the books: signed heads, proofs, a bundle for the auditor."
-)
 TextOrJson = Annotated[output.Format, typer.Option("--format", "-f", help="table or json.")]
 
 
-@app.command("seal")
+def register(app: typer.Typer) -> None:
+    app.command("seal")(seal_now)
+    app.command("heads")(list_heads)
+    app.command("key")(key)
+    app.command("proof")(proof)
+    app.command("consistency")(consistency)
+    app.command("export")(export)
+    app.command("verifier")(verifier)
+
+
 def seal_now(config: ConfigOption = None, form: TextOrJson = output.Format.table) -> None:
     """Sign a head over all that is booked now, and copy it to the witnesses. Every sync does so at its end.
 
@@ -42,7 +48,6 @@ def seal_now(config: ConfigOption = None, form: TextOrJson = output.Format.table
         raise typer.Exit(Exit.partial)
 
 
-@app.command("heads")
 def list_heads(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="The last so many.")] = 20,
     config: ConfigOption = None,
@@ -80,7 +85,6 @@ def list_heads(
         )
 
 
-@app.command()
 def key(config: ConfigOption = None) -> None:
     """The public key that heads are signed with, in hex: give it to the auditor by another way than the heads.
 
@@ -90,7 +94,6 @@ def key(config: ConfigOption = None) -> None:
         output.line(heads.public_bytes(workspace.signing_key()).hex())
 
 
-@app.command()
 def proof(
     entry: Annotated[int, typer.Argument(min=1, help="The number of an entry, as explain shows it.")],
     config: ConfigOption = None,
@@ -126,7 +129,6 @@ def proof(
     _print_proof(found, form, f"entry {entry} is one of the {last.head.size:,} of head {last.head.number}")
 
 
-@app.command()
 def consistency(
     old: Annotated[int, typer.Argument(min=1, help="The number of a head, as ledger heads shows it.")],
     new: Annotated[int, typer.Argument(min=1, help="The number of a later one.")],
@@ -187,7 +189,6 @@ def _print_proof(found: dict[str, Any], form: output.Format, said: str) -> None:
         raise typer.Exit(Exit.unproven)
 
 
-@app.command()
 def export(
     to: Annotated[Path, typer.Option("--bundle", help="The ZIP file to write.")],
     period: PeriodOption = None,
@@ -223,7 +224,6 @@ def _period(text: str | None) -> periods.Period | None:
         raise wrong(str(error)) from None
 
 
-@app.command()
 def verifier() -> None:
     """Print the program that checks a bundle: one file of standard Python that shares no code with leadledger.
 

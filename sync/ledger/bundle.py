@@ -87,6 +87,7 @@ def _fill(
     _put(bundle, "entries", _entries(connection, last.size, period, found))
     _put(bundle, "heads", (head.line().encode() for head in signed))
     _put(bundle, "policies", _policies(connection, last.log("policies").last))
+    _put(bundle, "periods", _periods(connection, last.log("periods").last))
     _put(bundle, "evidence", _evidence(connection, last.log("evidence").last, period, found))
     _put(bundle, "deliveries", _deliveries(connection, last.log("deliveries").last, period))
     _put(bundle, "proofs", _proofs(connection, signed, period))
@@ -131,6 +132,11 @@ def _evidence(connection: Connection, until: int, period: Period | None, found: 
     for id_, row in _kept("evidence").rows(connection, after=0, until=until):
         if period is None or id_ in found.evidence:
             yield row
+
+
+def _periods(connection: Connection, until: int) -> Iterator[bytes]:
+    for _, row in _kept("periods").rows(connection, after=0, until=until):
+        yield row
 
 
 def _deliveries(connection: Connection, until: int, period: Period | None) -> Iterator[bytes]:

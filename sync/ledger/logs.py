@@ -1,4 +1,4 @@
-"""The logs beside the journal that every signed head covers: evidence, deliveries, policies.
+"""The logs beside the journal that every signed head covers: evidence, deliveries, policies, closed periods.
 
 Each log is its rows in the order of their ids; the hash of a row is that of its canonical encoding (`heads`), and
 a head holds what all rows come to: ``H(n) = SHA-256(H(n - 1) || row hash n)``, beginning with 32 zero bytes. A row
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -74,6 +75,10 @@ _EVIDENCE = b"""
 _POLICIES = b"""
     SELECT version, sha256, valid_from FROM policies WHERE version > %s AND version <= %s ORDER BY version LIMIT %s
 """
+_PERIODS = b"""
+    SELECT until - DATE '1970-01-01', until, since, name, sha256, closed_at
+      FROM periods WHERE until - DATE '1970-01-01' > %s AND until - DATE '1970-01-01' <= %s ORDER BY 1 LIMIT %s
+"""
 _DELIVERIES = b"""
     SELECT id, destination, person_id, run_id, remote_id, sent, shown, outcome, version, reason, sent_at, answered_at
       FROM deliveries WHERE id > %s AND id <= %s ORDER BY id LIMIT %s
@@ -102,9 +107,24 @@ def _delivery(*row: Any) -> dict[str, Any]:
     return found
 
 
+def _period(
+    id_: int, until: date, since: date | None, name: str, sha256: bytes, closed_at: Any
+) -> dict[str, Any]:
+    """A closed period; its id is the day before which all is closed, counted from 1970."""
+    return {
+        "closed_at": heads.stamp(closed_at),
+        "id": id_,
+        "name": name,
+        "sha256": sha256.hex(),
+        "since": None if since is None else since.isoformat(),
+        "until": until.isoformat(),
+    }
+
+
 ALL = (
     Kept("deliveries", _DELIVERIES, _delivery),
     Kept("evidence", _EVIDENCE, _evidence),
+    Kept("periods", _PERIODS, _period),
     Kept("policies", _POLICIES, _policy),
 )
 

@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
 from sync.ledger import heads, logs, store, tree
+from sync.store import known as known_time
 from sync.store.tables import seal_copies, seals
 
 WAIT_MS = 20_000
@@ -41,7 +42,7 @@ def seal(connection: Connection, key: Ed25519PrivateKey, *, now: datetime) -> he
         root=tree.frontier_of(connection, size, between=store.between).root(),
         chain=chain,
         logs=found,
-        sealed_at=max(now, store.latest_time(connection) or now),
+        sealed_at=max(now, known_time.latest(connection) or now),
         previous=last.hash if last else heads.NOTHING,
         key=heads.public_bytes(key),
     )

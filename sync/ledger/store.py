@@ -222,20 +222,6 @@ def closed_until(connection: Connection) -> date | None:
     return found
 
 
-_LATEST = sa.text(
-    """
-    SELECT greatest((SELECT booked_at FROM entries ORDER BY id DESC LIMIT 1),
-                    (SELECT sealed_at FROM seals ORDER BY number DESC LIMIT 1))
-    """
-)
-
-
-def latest_time(connection: Connection) -> datetime | None:
-    """When the last entry was booked or the last head signed, whichever is later."""
-    found: datetime | None = connection.execute(_LATEST).scalar()
-    return found
-
-
 def lock(connection: Connection) -> None:
     """Only one writer at a time reads what is in force and books what follows from it."""
     db.lock_transaction(connection, "journal")

@@ -59,7 +59,7 @@ def verify(
     found = [walked.check, verify_heads.against_rows(known, walked, found_logs)]
     if trust.outside or trust.witnesses:
         found.append(verify_heads.against_outside(connection, trust, known, walked, found_logs))
-    found += [evidence, verify_evidence.policy(connection, walked)]
+    found += [evidence, verify_evidence.policy(connection, walked), verify_evidence.closed(connection)]
     if plans:
         say("what the mapping makes of the evidence")
         found.append(verify_evidence.mapping(connection, plans))

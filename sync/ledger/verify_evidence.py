@@ -19,7 +19,7 @@ from sync.pull import rules as pull_rules
 from sync.pull import store as pull_store
 from sync.pull.step import Plan
 from sync.store import canonical
-from sync.store.tables import policies, quarantine
+from sync.store.tables import periods, policies, quarantine
 
 BATCH = 2_000
 _BODIES = """
@@ -80,6 +80,16 @@ def policy(connection: Connection, walked: Walk) -> Check:
                 "policies", len(known), f"policy {version}, which entry {entry} names, is gone", RESTORE
             )
     return Check("policies", len(known))
+
+
+def closed(connection: Connection) -> Check:
+    """Every closed period still is what it was closed on."""
+    count = 0
+    for row in connection.execute(sa.select(periods).order_by(periods.c.until)):
+        count += 1
+        if hashlib.sha256(heads.canonical(row.body)).digest() != bytes(row.sha256):
+            return Check("periods", count, f"period {row.name} was changed after it was closed", RESTORE)
+    return Check("periods", count)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,8 @@ from sqlalchemy.engine import Connection
 _LATEST = sa.text(
     """
     SELECT greatest((SELECT booked_at FROM entries ORDER BY id DESC LIMIT 1),
-                    (SELECT max(known_at) FROM journey_log))
+                    (SELECT max(known_at) FROM journey_log),
+                    (SELECT sealed_at FROM seals ORDER BY number DESC LIMIT 1))
     """
 )
 _NEXT = sa.text(

@@ -51,7 +51,9 @@ def test_vectors_are_what_we_make() -> None:
         "kind": "sale",
         "part": "sale",
         "policy_version": 1,
+        "posted_on": date(2026, 5, 1),
         "reason": 'order paid: "żółć"',
+        "refers_to": None,
         "reverses": None,
         "subject": "order:1001",
     }

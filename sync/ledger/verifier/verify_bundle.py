@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Checks a bundle of leadledger's books, without leadledger.
 
     python verify_bundle.py BUNDLE.zip [--key PUBLIC_KEY_HEX] [--head HEADS.jsonl]
@@ -6,14 +5,12 @@
 It needs Python 3.9 or newer and its standard library alone; the signatures (Ed25519, RFC 8032) need the library
 `cryptography` too, and without it the last line says that they were not checked. Exit code 0: all that the bundle
 holds is right. 1: something is wrong, and the first wrong thing is named. 2: called wrongly.
-
   --key    the public key that you were given, by another way than this bundle: every head must be signed with it
   --head   heads that you kept (lines as the witness got them): each must be in the bundle as you have it
 
-What is checked: each entry balances in its currency and follows the one before by its hash; the Merkle tree over
-the entries (RFC 6962) has the root that each signed head names; each head follows the one before; the evidence,
-deliveries and policies come to the hashes that the heads name; every entry rests on evidence and a policy that
-are there; proofs hold; the balances of all accounts are what the entries sum to.
+What is checked: each entry balances and follows the one before by its hash; the Merkle tree over all (RFC 6962) has
+the root that each head names; heads follow each other; evidence, deliveries, policies and closed periods come to what
+the heads name; entries rest on evidence and policies that are there; proofs and balances hold.
 """
 
 from __future__ import annotations
@@ -28,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 ZERO = "00" * 32
-FILES = ["balances", "bundle", "deliveries", "entries", "evidence", "heads", "policies", "proofs"]
+FILES = ["balances", "bundle", "deliveries", "entries", "evidence", "heads", "periods", "policies", "proofs"]
 
 
 class Wrong(Exception):
@@ -167,6 +164,10 @@ def read_log(
     return rows
 
 
+def plain_row(line: Any) -> tuple[int, bytes, str]:
+    return line["id"], sha256(canonical(line)), line["sha256"]
+
+
 def policy_row(line: Any) -> tuple[int, bytes, str]:
     told = sha256(line["body"].encode("utf-8")).hex()
     check(told == line["sha256"], f"policy {line['version']}: its body is not what its hash says")
@@ -183,7 +184,7 @@ def read_proofs(bundle: zipfile.ZipFile, heads: list[Any]) -> dict[int, list[byt
         if "entry" in line:
             inclusion[line["entry"]] = hashes
             continue
-        old, new = pair = (line["from"], line["to"])
+        old, new = pair = line["from"], line["to"]
         check(old in roots and new in roots, f"a proof of {old} and {new} entries, which no head has")
         holds = is_consistent(old, new, roots[old], roots[new], hashes)
         check(holds, f"the tree of {new} entries does not continue that of {old}")
@@ -220,7 +221,8 @@ def read_entries(
         check(entry["id"] > last, f"{name} is out of order")
         last, told = entry["id"], entry.pop("hash")
         amounts = [[posting["account"], posting["amount_minor"]] for posting in entry["postings"]]
-        check(amounts and sum(amount for _, amount in amounts) == 0, f"{name} does not balance")
+        bare = not amounts and entry["kind"] not in ("close", "policy")  # decisions, which move no money
+        check(not bare and sum(amount for _, amount in amounts) == 0, f"{name} does not balance")
         for account, amount in amounts:
             balances[account, entry["currency"]] = balances.get((account, entry["currency"]), 0) + amount
         encoded = canonical({**entry, "postings": amounts})
@@ -257,9 +259,8 @@ def verify(path: str, key: str | None, kept: list[Any]) -> list[str]:
         for line in kept:
             check(line in heads, f"head {line['head']['number']} as you kept it is not in the bundle")
         policies = read_log(bundle, "policies", heads, policy_row, True)
-        evidence = read_log(
-            bundle, "evidence", heads, lambda r: (r["id"], sha256(canonical(r)), r["sha256"]), whole
-        )
+        evidence = read_log(bundle, "evidence", heads, plain_row, whole)
+        read_log(bundle, "periods", heads, plain_row, True)
         read_log(bundle, "deliveries", heads, lambda row: (row["id"], bytes.fromhex(row["sha256"]), 0), whole)
         proofs = read_proofs(bundle, heads)
         count, balances = read_entries(bundle, heads, evidence, policies, proofs, whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Iterator
 from importlib.resources import files
 from signal import SIGKILL
@@ -14,6 +15,7 @@ from alembic.runtime.migration import MigrationContext
 from psycopg import sql
 from sqlalchemy.engine import Engine
 
+from sync.ledger import keys
 from sync.store import db, schema
 from tests.faults.own.conftest import assert_same, command, started
 from tests.faults.vendor.checks import ends_as_undisturbed
@@ -109,6 +111,13 @@ def test_an_upgrade_killed_in_its_middle_leaves_the_version_before_and_the_next_
     assert_same(empty, synced)
 
 
+def share_key(world: World, other: World) -> None:
+    """The heads that were copied are signed with the other's key."""
+    path = world.config.data_folder / keys.FILE
+    path.parent.mkdir(exist_ok=True)
+    shutil.copy(other.config.data_folder / keys.FILE, path)
+
+
 @pytest.mark.parametrize("version", REVISIONS)
 def test_an_upgrade_from_any_version_keeps_the_data_and_the_books(
     empty: World, synced: World, version: str
@@ -117,6 +126,7 @@ def test_an_upgrade_from_any_version_keeps_the_data_and_the_books(
     assert revision(empty.engine) == version
     fill(empty, synced)
     head = synced.head()
+    share_key(empty, synced)
     assert command(empty, "verify", "--offline")[0] == 0
     assert revision(empty.engine) == REVISIONS[-1]
     assert empty.head() == head

@@ -33,6 +33,11 @@ from sync.workspace import Opened, Workspace
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 WITNESS = "ledger:\n  witness:\n    - file: kept/heads.jsonl\n"
+# A period from before the first order, closed between the two syncs.
+CLOSED = """
+    INSERT INTO periods (until, since, name, body, sha256, closed_at)
+    VALUES ('1999-01-01', NULL, '1998', '{}', sha256('{}'), now())
+"""
 LATER = "timestamptz '2030-01-01'"
 
 
@@ -54,6 +59,8 @@ def workspace(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         with Opened(load(path)) as opened:
             names = [c.name for c in opened.config.connectors]
             work.sync(opened, names)
+            with opened.engine.begin() as connection:
+                connection.execute(sa.text(CLOSED))
             docs, _ = vendors.state.select("woocommerce", "order")
             order = next(doc for doc in docs if doc.body["status"] == "completed")
             later = NOW + timedelta(minutes=30)

@@ -150,8 +150,9 @@ def test_time_never_goes_back(engine: Engine) -> None:
         assert first is not None
         assert second is not None
         times = list(connection.execute(sa.text("SELECT booked_at FROM entries ORDER BY id")).scalars())
-        assert times == [NOW, NOW, NOW + timedelta(hours=1)]
-        assert second.head.sealed_at == first.head.sealed_at
+        later = NOW + timedelta(hours=1, microseconds=1)
+        assert times == [NOW, NOW, later]
+        assert (first.head.sealed_at, second.head.sealed_at) == (NOW + timedelta(hours=1), later)
 
 
 @pytest.mark.parametrize(

@@ -104,13 +104,14 @@ def test_all_is_right_after_a_sync(booked: Workspace) -> None:
         "heads",
         "evidence",
         "policies",
+        "periods",
         "mapping",
         "orders booked",
         "spend booked",
         "credits complete",
         "control total of shop",
     }
-    assert all(c.checked > 0 for c in checks)
+    assert all(c.checked > 0 for c in checks if c.name != "periods"), "no period is closed yet"
 
 
 def test_verify_says_the_same_again(booked: Workspace) -> None:
