@@ -149,13 +149,12 @@ def read_log(
 ) -> dict[int, Any]:
     """Go through a log in the order of its ids and compare it with what the heads say of it; gives its rows by
     id. Of a bundle of one period evidence and deliveries are parts, which no hash can be compared with."""
-    states, rows, last, digest = {0: (0, ZERO)}, {}, 0, bytes(32)
+    states, rows, last, until, digest = {0: (0, ZERO)}, {}, 0, 0, bytes(32)
     for line in lines(bundle, name):
         id_, row_hash, kept = row_of(line)
         check(id_ > last, f"{name} {id_} is out of order")
         last, digest, rows[id_] = id_, sha256(digest + row_hash), kept
         states[last] = (len(rows), digest.hex())
-    until = 0
     for line in heads if whole else ():
         for _, count, until, told in (log for log in line["head"]["logs"] if log[0] == name):
             what = f"{name} up to {until} are not those that head {line['head']['number']} was signed over"

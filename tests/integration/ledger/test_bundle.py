@@ -100,7 +100,7 @@ def run(*arguments: str | Path, blind: bool = False) -> tuple[int, str]:
 def test_a_good_bundle_is_accepted(good: dict[str, Path]) -> None:
     code, said = run(good["books"], "--key", PUBLIC, "--head", good["kept"])
     assert code == 0, said
-    assert said.startswith("20 entries, 3 heads: all right.\n")
+    assert said.startswith("21 entries, 3 heads: all right.\n")
     assert f"Public key: {PUBLIC}\n" in said
     assert "NOT CHECKED" not in said
 
@@ -239,9 +239,9 @@ def _policy_with_its_hash(b: dict[str, Lines]) -> None:
 ALTERED: dict[str, tuple[Alter, str]] = {
     "changed amount": (_amount, "entry 4 was changed"),
     "unbalanced": (_unbalanced, "entry 4 does not balance"),
-    "chained anew": (_chained_anew, "an entry up to 11 is not that of head 1"),
+    "chained anew": (_chained_anew, "an entry up to 12 is not that of head 1"),
     "removed entry": (_drop("entries", 4), "entry 5 is missing"),
-    "removed last entry": (_drop("entries", -1), "entry 20 is missing"),
+    "removed last entry": (_drop("entries", -1), "entry 21 is missing"),
     "swapped order": (_swapped, "entry 5 is missing"),
     "moved period": (_set("entries", 2, "business_day", "2026-06-01"), "entry 3 was changed"),
     "rewound clock": (_set("entries", 2, "booked_at", "2026-01-01T00:00:00.000000Z"), "entry 3 was changed"),
@@ -263,8 +263,8 @@ ALTERED: dict[str, tuple[Alter, str]] = {
     "another signature": (_set("heads", 2, "signature", "00" * 64), "head 3: the signature is not"),
     "another key": (_resigned, "head 3 is signed with another key"),
     "signed anew by our own key": (_resigned_tail, "head 2 as you kept it is not in the bundle"),
-    "another proof": (_proof, "the tree of 13 entries does not continue that of 11"),
-    "removed proof": (_drop("proofs", 0), "the proof that 13 entries continue 11 is missing"),
+    "another proof": (_proof, "the tree of 14 entries does not continue that of 12"),
+    "removed proof": (_drop("proofs", 0), "the proof that 14 entries continue 12 is missing"),
     "another balance": (_set("balances", 0, "amount_minor", 1), "the bundle says 1, its entries come to"),
     "removed balance": (_drop("balances", 0), "the balance is missing"),
 }
