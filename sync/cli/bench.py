@@ -26,6 +26,7 @@ class Part(StrEnum):
     attribute = "attributing"
     book = "booking"
     seal = "sealing"
+    know = "knowing"
     push = "pushing"
     standing = "standing"
 
