@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from sync import logs
-from sync.cli import bench, ledger, look, operate, quarantine, reports, sandbox, setup
+from sync.cli import bench, export, ledger, look, operate, quarantine, reports, sandbox, setup
 from sync.process import ProcessSettings
 
 app = typer.Typer(
@@ -25,7 +25,7 @@ app = typer.Typer(
 for part in (setup, operate, look, sandbox, bench):
     part.register(app)
 app.add_typer(reports.app, name="report")
-app.add_typer(ledger.app, name="ledger")
+app.add_typer(export.app, name="export")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(setup.mapping_app, name="mapping")
