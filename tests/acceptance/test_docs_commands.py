@@ -52,6 +52,8 @@ SAID = {
     "finance.md": {
         "leadledger verify": "control total of shop",
         "leadledger explain 10012 --no-body": "Revenue:Shop:shop",
+        "leadledger export journal --period 2026-05 --as xlsx --out 2026-05.xlsx": "Wrote 2026-05.xlsx",
+        "leadledger export journal --period 2026-05 --as beancount --out 2026-05.beancount": "PLN",
     },
     "audit.md": {
         "leadledger ledger export --bundle books.zip": "up to head",

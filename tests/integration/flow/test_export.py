@@ -33,7 +33,7 @@ Balances = dict[tuple[str, str], int]
 
 # Orders in yen (no decimals) and dinars (three), of campaigns whose names no other program takes as they are.
 MARKET = """
-  - name: Market-2
+  - name: market-x_2
     type: files
     from: 2024-06-01
     options:
@@ -61,7 +61,7 @@ MARKET = """
             <<: *seen
             kind: {const: form}
         - kind: refund
-          when: {path: refund, exists: true}
+          when: {path: refund, present: true}
           fields:
             external_id: id
             order_id: id
@@ -103,7 +103,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, postgres: str, synced_once: 
         copied.edit(("identity:\n", f"{MARKET.lstrip()}\nidentity:\n".replace("- name", "  - name", 1)))
         rows = "".join(json.dumps(row) + "\n" for row in market())
         (copied.folder / "market.jsonl").write_text(rows)
-        summary = copied.sync("Market-2", pushes=False)
+        summary = copied.sync("market-x_2", pushes=False)
         assert [run.status for run in summary.runs] == ["done"]
         assert not copied.value("SELECT count(*) FROM quarantine")
         yield copied
@@ -143,7 +143,7 @@ def test_the_books_have_what_makes_an_export_hard(world: World) -> None:
     assert {currency for _, currency in after} == {"PLN", "EUR", "JPY", "KWD"}
     assert {currency for _, currency in without_zeroes(before)} >= {"PLN", "JPY", "KWD"}
     assert {c for (a, c), n in after.items() if n != before.get((a, c), 0)} >= {"PLN", "JPY", "KWD"}
-    assert len([account for account, _ in after if account.startswith("Credit:Campaign:Market-2:")]) >= 5
+    assert len([account for account, _ in after if account.startswith("Credit:Campaign:market-x_2:")]) >= 5
 
 
 # beancount

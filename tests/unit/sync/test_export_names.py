@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from beancount.core import account as beancount
 from hypothesis import example, given
@@ -64,6 +67,17 @@ def test_no_two_parts_get_the_same_component() -> None:
     made = [account_of("Credit", parts) for part in NASTY for parts in ([part], [part, "a"], ["a", part])]
     assert len({names.to_beancount(account) for account in made}) == len(made)
     assert len({names.to_hledger(account) for account in made}) == len(made)
+
+
+def test_the_page_shows_the_roots_and_examples_as_they_are() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "finance.md").read_text("utf-8")
+    examples = re.findall(r"^\| `([^`]+:[^`]+)` \| `([^`]+)` \|$", page, re.MULTILINE)
+    assert len(examples) >= 3
+    for account, name in examples:
+        assert names.to_beancount(account) == name
+    for root, theirs in {**names.BEANCOUNT_ROOTS, "any other": names.OTHER_ROOT}.items():
+        [line] = re.findall(rf"^\| [^|]*{root}[^|]* \| `{theirs}:…`", page, re.MULTILINE)
+        assert line
 
 
 @pytest.mark.parametrize(
