@@ -44,7 +44,7 @@ class Stream:
     Attributes
     ----------
     name : the design's word: leads, touches, campaigns, spend, orders, refunds, products, contacts,
-        stage_changes, owners; a ``files`` connector names its own.
+        stage_changes, owners, rates; a ``files`` connector names its own.
     overlap : how far before the cursor the next run starts again. Never zero for a stream with a cursor:
         wide enough for the vendor's late and restated data.
     after : streams of the same connector that must be finished first in a run.

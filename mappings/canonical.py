@@ -185,6 +185,19 @@ class Owner(Record, frozen=True, kw_only=True):
     active: bool = True
 
 
+class Rate(Record, frozen=True, kw_only=True):
+    """What one unit of `base` is worth in `quote` by a bank's table, as exact as the bank says it.
+
+    `day` is the day from which the table counts, in the bank's own calendar; `table` its number or name.
+    """
+
+    table: str
+    day: date
+    base: str
+    quote: str
+    rate: Decimal
+
+
 KINDS: dict[str, type[Record]] = {
     "lead": Lead,
     "touch": Touch,
@@ -196,4 +209,5 @@ KINDS: dict[str, type[Record]] = {
     "contact": Contact,
     "stage_change": StageChange,
     "owner": Owner,
+    "rate": Rate,
 }

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from connectors.sandbox import hubspot, mailchimp, meta_ads, woocommerce
+from connectors.sandbox import hubspot, mailchimp, meta_ads, rates, woocommerce
 from connectors.sandbox.state import State
 
 HOST = "127.0.0.1"
@@ -44,12 +44,14 @@ class Faulty:
 
 
 def application(state: State) -> Starlette:
-    """All vendors over one state: /woocommerce, /meta, /mailchimp, /hubspot."""
+    """All vendors over one state: /woocommerce, /meta, /mailchimp, /hubspot, /nbp, /ecb."""
     vendors = {
         "woocommerce": woocommerce.app(state),
         "meta": meta_ads.app(state),
         "mailchimp": mailchimp.app(state),
         "hubspot": hubspot.app(state),
+        "nbp": rates.nbp(state),
+        "ecb": rates.ecb(state),
     }
     return Starlette(routes=[Mount(f"/{name}", Faulty(app, state, name)) for name, app in vendors.items()])
 

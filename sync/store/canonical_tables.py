@@ -38,6 +38,7 @@ PLURALS = {
     "contact": "contacts",
     "stage_change": "stage_changes",
     "owner": "owners",
+    "rate": "rates",
 }
 _COLUMN_TYPES: dict[Any, Any] = {
     str: sa.Text,
@@ -81,3 +82,4 @@ def _canonical(kind: str, record: type[Record]) -> sa.Table:
 CANONICAL: dict[str, sa.Table] = {kind: _canonical(kind, record) for kind, record in KINDS.items()}
 sa.Index(None, CANONICAL["refund"].c.connector, CANONICAL["refund"].c.order_id)
 sa.Index(None, CANONICAL["order"].c.occurred_at)
+sa.Index(None, CANONICAL["rate"].c.connector, CANONICAL["rate"].c.day)

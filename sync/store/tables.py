@@ -299,6 +299,7 @@ entries = sa.Table(
     sa.Column("evidence_sha256", BYTEA),
     sa.Column("prev_hash", BYTEA, nullable=False),
     sa.Column("hash", BYTEA, nullable=False),
+    sa.Column("rate", JSONB),  # by which rates an entry of kind fx was converted
     sa.UniqueConstraint("reverses"),
     sa.Index("ix_entries_subject", "connector", "subject"),
     sa.Index(None, "posted_on"),

@@ -12,7 +12,7 @@ from mappings import canonical, engine
 
 ROOT = Path(__file__).resolve().parents[3]
 VENDORS = ROOT / "tests" / "data" / "vendors"
-TYPES = ("woocommerce", "meta_ads", "mailchimp", "hubspot")
+TYPES = ("woocommerce", "meta_ads", "mailchimp", "hubspot", "nbp", "ecb")
 EXPECTED = [path for name in TYPES for path in sorted((VENDORS / name / "expected").glob("*.json"))]
 
 
