@@ -87,6 +87,7 @@ def load(path: Path, *, environ: Mapping[str, str] = os.environ) -> Config:
     types = _connectors(tree, resolved, found)
     _check_push(resolved, types, found)
     config_options.note_secrets(Ledger, tree.get("ledger"), found, ("ledger",))
+    _check_rates(resolved, types, found)
     try:
         config = Config.model_validate(resolved)
     except pydantic.ValidationError as error:
@@ -276,6 +277,25 @@ def _check_push(resolved: Mapping[str, Any], types: Mapping[str, Connector | Non
                 problem = f"push[{earlier}] writes {name!r} of people at {stage!r} too"
                 found.add(("push", at, "fields", name), problem, "one rule a field and stage", key=True)
                 break
+
+
+def _check_rates(resolved: Mapping[str, Any], types: Mapping[str, Connector | None], found: Mistakes) -> None:
+    """The connector whose rates convert is one that reads rates."""
+    ledger = resolved.get("ledger")
+    name = ledger.get("rates") if isinstance(ledger, dict) else None
+    if not isinstance(name, str) or found.is_broken(("ledger", "rates")):
+        return
+    banks = {each for each, declared in types.items() if declared is not None and _reads_rates(declared)}
+    if name not in types:
+        found.add(("ledger", "rates"), f"there is no connector {name!r}", nearest(name, types))
+    elif types[name] is not None and name not in banks:
+        fix = f"these do: {', '.join(sorted(banks))}" if banks else "add one of the type nbp or ecb"
+        found.add(("ledger", "rates"), f"{name!r} reads no rates of exchange", fix)
+
+
+def _reads_rates(declared: Connector) -> bool:
+    # The streams of a `files` connector are its config's own; its mapping may well make rates.
+    return not declared.streams or any(stream.name == "rates" for stream in declared.streams)
 
 
 def _owned(rule: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -86,9 +86,11 @@ def _is_address(text: str, schemes: tuple[str, ...]) -> bool:
 
 
 class Ledger(Section):
-    """How the books are proven. Without `signing_key` one is made in the data folder. `trusted_keys` are the
-    public keys (hex) of heads signed earlier or elsewhere."""
+    """How the books are kept and proven. `rates` names the connector by whose rates other currencies are
+    converted. Without `signing_key` one is made in the data folder. `trusted_keys` are the public keys (hex) of
+    heads signed earlier or elsewhere."""
 
+    rates: str | None = None
     signing_key: pydantic.SecretStr | None = None
     trusted_keys: tuple[str, ...] = ()
     witness: tuple[Witness, ...] = ()

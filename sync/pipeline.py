@@ -17,6 +17,7 @@ from sync.attribute import step as attribution
 from sync.attribute import store as attribution_store
 from sync.funnel import step as funnel
 from sync.funnel import store as funnel_store
+from sync.ledger import fx_store
 from sync.ledger import step as ledger
 from sync.match import step as matching
 from sync.match import store as match_store
@@ -25,6 +26,7 @@ from sync.store import applied, db
 from sync.store.tables import CANONICAL
 
 Say = Callable[[str], None]
+WOKEN_MAX = 100_000  # orders that waited for a rate, in one run; the others come in the next
 
 # The planner gets new statistics of what was filled at once: the database's own come a minute later, and until
 # then it takes the tables for empty.
@@ -51,6 +53,10 @@ def derive(
             connection, zone=rules.zone, now=clock(), why=rules.policy_note, author=process.user()
         )
     _note_what_rules_decide(database, rules)
+    if rules.converting:
+        with database.begin() as connection:
+            db.lock_transaction(connection, "pipeline")
+            fx_store.wake(connection, rules.converting, limit=WOKEN_MAX)
     policy = rules.policy(version)
     steps = (
         Step("matching", lambda c: matching.match(c, rules.identity), MATCHED),
@@ -60,7 +66,11 @@ def derive(
             STAGED,
         ),
         Step("attributing", lambda c: attribution.attribute(c, policy), ATTRIBUTED),
-        Step("booking", lambda c: ledger.book(c, policy, zone=rules.zone, now=clock()), BOOKED),
+        Step(
+            "booking",
+            lambda c: ledger.book(c, policy, zone=rules.zone, now=clock(), converting=rules.converting),
+            BOOKED,
+        ),
     )
     with database.begin() as connection:
         if db.has_at_least(connection, "pending", db.MANY):
@@ -77,10 +87,11 @@ def derive(
 
 def _note_what_rules_decide(database: db.Database, rules: rulebook.Rulebook) -> None:
     """Name for its step all that identity, funnel or push rules decide, where they changed in the config."""
-    note = {
+    note: dict[str, Callable[[Connection], object]] = {
         "identity": match_store.note_everything,
         "funnel": funnel_store.note_everybody,
         "push": push_store.note_everybody,
+        "ledger": lambda c: fx_store.note_everything(c, rules.converting) if rules.converting else None,
     }
     for name, body in rules.bodies.items():
         with database.begin() as connection:

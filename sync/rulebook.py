@@ -12,6 +12,7 @@ from sync import config_types as types
 from sync.attribute.rules import Policy
 from sync.config import Config
 from sync.funnel import rules as funnel
+from sync.ledger import fx
 from sync.match import rules as matching
 from sync.push import rules as push
 
@@ -21,7 +22,8 @@ class Rulebook:
     """`policy_body` is what a policy version consists of, in JSON types; `policy` gives it its number;
     `policy_note` is why it is so.
 
-    `bodies` are the other rules (identity, funnel, push) in JSON types, to tell when they change; `read_at` is
+    `converting` says by whose rates other currencies are booked in the reporting currency (None: they are not).
+    `bodies` are the other rules (identity, funnel, push, ledger) in JSON types, to tell when they change; `read_at` is
     when the config was read.
     """
 
@@ -32,6 +34,7 @@ class Rulebook:
     policy_body: Mapping[str, Any]
     push: tuple[push.PushRule, ...]
     policy_note: str = ""
+    converting: fx.Setting | None = None
     bodies: Mapping[str, Any] = field(default_factory=dict)
     read_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -71,10 +74,16 @@ def of(config: Config) -> Rulebook:
         policy_body=config.attribution.model_dump(mode="json", exclude={"note"}),
         push=tuple(_push(rule) for rule in config.push),
         policy_note=config.attribution.note or "",
+        converting=(
+            fx.Setting(config.ledger.rates, config.workspace.currency, config.zone)
+            if config.ledger.rates
+            else None
+        ),
         bodies={
             "identity": config.identity.model_dump(mode="json"),
             "funnel": [config.funnel.model_dump(mode="json"), list(config.attribution.paid_statuses)],
             "push": [rule.model_dump(mode="json") for rule in config.push],
+            "ledger": [config.ledger.rates, config.workspace.currency],
         },
     )
 

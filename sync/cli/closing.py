@@ -143,6 +143,7 @@ def restate(
             author=author or process.user(),
             zone=workspace.zone,
             now=datetime.now(UTC),
+            converting=workspace.rules.converting,
         )
         if dry_run:
             whole.rollback()

@@ -19,7 +19,7 @@ from sync.attribute import store as attribution_store
 from sync.attribute.rules import Policy
 from sync.cli import output
 from sync.cli.runtime import ConfigOption, Exit, FormatOption, jsonable, known_connectors, opened, wrong
-from sync.ledger import heads, seal, verify_heads, witness
+from sync.ledger import fx_store, heads, seal, verify_heads, witness
 from sync.ledger import verify as verifying
 from sync.pull import rules
 from sync.report import explain as explaining
@@ -49,9 +49,11 @@ def status(config: ConfigOption = None, form: FormatOption = output.Format.table
             names.append(LEDGER)
         rows = operations.status(connection, names, now=now)
         waiting = operations.pending_work(connection)
+        currency, converting = workspace.rules.currency, workspace.rules.converting
+        unconverted = fx_store.read_unconverted(connection, currency) if converting else {}
         zone = workspace.zone
     if form is output.Format.json:
-        output.print_json({"connectors": jsonable(rows), "waiting": waiting})
+        output.print_json({"connectors": jsonable(rows), "waiting": waiting, "unconverted": unconverted})
         return
     if form is output.Format.csv:
         output.print_csv(rows)
@@ -88,6 +90,11 @@ def status(config: ConfigOption = None, form: FormatOption = output.Format.table
     if waiting:
         words = ", ".join(f"{step}: {count:,}" for step, count in waiting.items())
         output.note(f"Waiting for the next sync: {words}")
+    for other, left in unconverted.items():
+        amount = output.money(left["gross_minor"], other)
+        output.note(
+            f"Not booked in {currency}: {left['orders']:,} orders, {amount} {other}. Why: leadledger verify"
+        )
 
 
 def list_runs(
@@ -334,6 +341,7 @@ def run_checks(
                 say=workspace.say,
                 plans=plans,
                 trust=trust_of(workspace, connection, kept),
+                converting=workspace.rules.converting,
             )
         except ConnectorError as error:
             hint = f"{error.hint} Or leave the shops out: leadledger verify --offline.".strip()

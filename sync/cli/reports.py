@@ -188,7 +188,15 @@ def print_rest(found: dict[str, Any], *, language: str) -> None:
     rows.append(["revenue in all", f"{total['orders']:,}", money(total["revenue_minor"])])
     rows.append(["the journal's gross, less refunds", "", money(total["shop_gross_minor"])])
     for other, sums in found["other_currencies"].items():
-        rows.append([f"beside it, in {other}", "", output.money(sums["revenue_minor"], other, language)])
+        if sums["converted_minor"]:
+            own = output.money(sums["revenue_minor"], other, language)
+            rows.append([f"of it, from {own} {other}", "", money(sums["converted_minor"])])
+            left, amount = sums["unconverted_orders"], sums["unconverted_minor"]
+            if left:
+                said = f"not in it: {other} without a rate (leadledger verify)"
+                rows.append([said, f"{left:,}", output.money(amount, other, language)])
+        else:
+            rows.append([f"beside it, in {other}", "", output.money(sums["revenue_minor"], other, language)])
     output.table("Revenue", ["", "orders", "amount"], rows, right=(1, 2))
 
 

@@ -22,6 +22,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 COLUMNS = (
     "entry",
     "line",
+    "posted_on",
     "business_day",
     "kind",
     "account",
@@ -41,15 +42,17 @@ COLUMNS = (
     "evidence_id",
     "evidence_sha256",
     "hash",
+    "rate",
 )
 
 
 def rows(export: Export) -> Iterator[dict[str, Any]]:
-    """One a posting, by `COLUMNS`; what the accounts held at the begin first, as rows without an entry."""
+    """One a posting, by `COLUMNS`; what the accounts held at the begin first, as rows without an entry. A
+    decision that the books rest on is a row without an account."""
     for line, held in enumerate(export.opening):
         yield dict.fromkeys(COLUMNS) | {
             "line": line,
-            "business_day": export.cover.since,
+            "posted_on": export.cover.since,
             "kind": OPENING,
             "account": held.account,
             "currency": held.currency,
@@ -62,6 +65,7 @@ def rows(export: Export) -> Iterator[dict[str, Any]]:
 def _lines(entry: Entry) -> Iterator[dict[str, Any]]:
     of_entry = {
         "entry": entry.id,
+        "posted_on": entry.posted_on,
         "business_day": entry.business_day,
         "kind": entry.kind,
         "currency": entry.currency,
@@ -78,7 +82,10 @@ def _lines(entry: Entry) -> Iterator[dict[str, Any]]:
         "evidence_id": entry.evidence_id,
         "evidence_sha256": None if entry.evidence_sha256 is None else bytes(entry.evidence_sha256).hex(),
         "hash": bytes(entry.hash).hex(),
+        "rate": entry.rate,
     }
+    if not entry.accounts:  # a decision: no account, no amount
+        yield of_entry | dict.fromkeys(("line", "account", "amount_minor", "amount", "currency"))
     for line, (account, amount) in enumerate(zip(entry.accounts, entry.amounts, strict=True)):
         yield of_entry | {"line": line, "account": account, "amount_minor": amount}
 
@@ -89,7 +96,7 @@ def write_csv(export: Export, out: BinaryIO) -> None:
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(COLUMNS)
     for row in rows(export):
-        row["amount"] = amount_text(row["amount_minor"], row["currency"])
+        row["amount"] = row["account"] and amount_text(row["amount_minor"], row["currency"])
         writer.writerow([_cell(name, row[name]) for name in COLUMNS])
     text.flush()
     text.detach()
@@ -114,7 +121,7 @@ def write_parquet(export: Export, out: BinaryIO) -> None:
     with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
         while batch := list(islice(waiting, BATCH)):
             for row in batch:
-                row["amount"] = decimal_of(row["amount_minor"], row["currency"])
+                row["amount"] = row["account"] and decimal_of(row["amount_minor"], row["currency"])
             writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
 
 
@@ -127,6 +134,7 @@ def _schema(pa: Any, cover: Cover) -> Any:
     types = {
         "entry": whole,
         "line": pa.int32(),
+        "posted_on": pa.date32(),
         "business_day": pa.date32(),
         "amount": pa.decimal128(19 + DECIMALS, DECIMALS),
         "amount_minor": whole,
@@ -137,7 +145,7 @@ def _schema(pa: Any, cover: Cover) -> Any:
         "reverses": whole,
         "evidence_id": whole,
     }
-    required = {"line", "business_day", "kind", "account", "currency", "amount", "amount_minor"}
+    required = {"posted_on", "kind"}
     fields = [pa.field(name, types.get(name, text), nullable=name not in required) for name in COLUMNS]
     said = (*facts(cover), *control_totals(cover))
     return pa.schema(fields, metadata={f"leadledger.{name}": value for name, value in said})

@@ -38,6 +38,10 @@ _PERCENT = re.compile(r"(?:%[0-9A-F]{2})+")
 
 def to_beancount(account: str) -> str:
     """The account under one of beancount's roots; our own root is the second component."""
+    currency, inner = accounts.unconverted(account)
+    if currency is not None:
+        root, _, rest_of_name = to_beancount(inner).partition(":")
+        return f"{root}:Converted:{currency}:{rest_of_name}"
     first, *rest = account.split(":")
     root = BEANCOUNT_ROOTS.get(first, OTHER_ROOT)
     words = [_component(accounts.unpart(part), is_word=_is_word(at, rest)) for at, part in enumerate(rest)]
@@ -46,6 +50,9 @@ def to_beancount(account: str) -> str:
 
 def from_beancount(name: str) -> str:
     """The account that `to_beancount` gave this name."""
+    root, first, *rest = name.split(":")
+    if first == "Converted":
+        return accounts.converted(rest[0], from_beancount(":".join([root, *rest[1:]])))
     _, first, *rest = name.split(":")
     return ":".join(
         [first, *(accounts.part(_part(c, is_word=_is_word(at, rest))) for at, c in enumerate(rest))]
@@ -95,12 +102,18 @@ def _part(component: str, *, is_word: bool) -> str:
 
 def to_hledger(account: str) -> str:
     """The account with what hledger or ledger would take for the end of a name as ``%`` and two hex digits."""
+    currency, inner = accounts.unconverted(account)
+    if currency is not None:
+        return accounts.converted(currency, to_hledger(inner))
     first, *rest = account.split(":")
     return ":".join([first, *(percent(accounts.unpart(part), also=":;") or "%" for part in rest)])
 
 
 def from_hledger(name: str) -> str:
     """The account that `to_hledger` gave this name."""
+    currency, inner = accounts.unconverted(name)
+    if currency is not None:
+        return accounts.converted(currency, from_hledger(inner))
     first, *rest = name.split(":")
     return ":".join([first, *("" if part == "%" else accounts.part(unpercent(part)) for part in rest)])
 

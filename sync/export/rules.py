@@ -1,7 +1,7 @@
 """What an export of the journal consists of, and what it must come to. Pure.
 
 An export is one period of the books, and balances on its own: what the accounts held at its begin, every entry
-that happened in it, and what they held at its end. Amounts are integers of the currency's minor unit.
+that counts in it, and what they held at its end. Amounts are integers of the currency's minor unit.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from datetime import date, datetime
 from typing import Any
 
 from mappings.currencies import exponent
+from sync.ledger import rules as journal
 
 
 class Torn(Exception):
@@ -20,7 +21,8 @@ class Torn(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry of the journal; `business_day` is when it happened in the workspace's zone."""
+    """An entry of the journal; `business_day` is when it happened in the workspace's zone, `posted_on` the day it
+    counts on. One without accounts is a decision that the books rest on."""
 
     id: int
     kind: str
@@ -31,6 +33,7 @@ class Entry:
     currency: str
     happened_at: datetime
     business_day: date
+    posted_on: date
     booked_at: datetime
     policy_version: int | None
     reason: str
@@ -39,6 +42,7 @@ class Entry:
     evidence_id: int | None
     evidence_sha256: bytes | None
     hash: bytes
+    rate: str | None  # by which an entry of the kind fx was converted, in words
     accounts: Sequence[str]
     amounts: Sequence[int]
 
@@ -130,6 +134,11 @@ class Counted:
 
     def __iter__(self) -> Iterator[Entry]:
         for entry in self.entries:
+            if not entry.accounts:
+                if entry.kind not in journal.MEMOS:
+                    raise Torn(f"entry {entry.id} has no postings: leadledger verify")
+                yield entry
+                continue
             if sum(entry.amounts) != 0:
                 raise Torn(f"entry {entry.id} sums to {sum(entry.amounts)}, not to zero: leadledger verify")
             sums = self._sums.setdefault(entry.currency, _Sums())

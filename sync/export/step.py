@@ -47,7 +47,7 @@ def export(
     zone: ZoneInfo,
     now: datetime,
 ) -> rules.Cover:
-    """Write the entries that happened in `period` to `out`; returns what stands on the cover.
+    """Write the entries that count in `period` to `out`; returns what stands on the cover.
 
     All is read from one snapshot. The file appears under its name once it is whole and its entries have come
     to the control totals; raises `rules.Torn` if they do not, and `Exists`.

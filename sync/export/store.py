@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from sync.export import rules
+from sync.ledger import rates
 from sync.report.period import EVER, Period
 from sync.store.tables import policies
 
@@ -17,19 +18,19 @@ BATCH = 2_000
 # Two snapshots of one export could tell two stories: all of it is read from one.
 _SNAPSHOT = sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
-_SPAN = sa.text("SELECT min(business_day) AS first, max(business_day) AS last FROM entries")
+_SPAN = sa.text("SELECT min(posted_on) AS first, max(posted_on) AS last FROM entries")
 
 _BALANCES = sa.text(
     """
     SELECT * FROM (
         SELECT p.account COLLATE "C" AS account, e.currency,
-               coalesce(sum(p.amount_minor) FILTER (WHERE e.business_day < :since), 0)::bigint AS opening_minor,
-               coalesce(sum(p.amount_minor) FILTER (WHERE e.business_day >= :since AND p.amount_minor > 0), 0)
+               coalesce(sum(p.amount_minor) FILTER (WHERE e.posted_on < :since), 0)::bigint AS opening_minor,
+               coalesce(sum(p.amount_minor) FILTER (WHERE e.posted_on >= :since AND p.amount_minor > 0), 0)
                    ::bigint AS debit_minor,
-               coalesce(sum(p.amount_minor) FILTER (WHERE e.business_day >= :since AND p.amount_minor < 0), 0)
+               coalesce(sum(p.amount_minor) FILTER (WHERE e.posted_on >= :since AND p.amount_minor < 0), 0)
                    ::bigint AS credit_minor
           FROM entries e JOIN postings p ON p.entry_id = e.id
-         WHERE e.business_day < :until
+         WHERE e.posted_on < :until
          GROUP BY 1, 2
     ) held
      WHERE opening_minor <> 0 OR debit_minor <> 0 OR credit_minor <> 0
@@ -42,8 +43,8 @@ _TOTALS = sa.text(
     SELECT e.currency, count(DISTINCT e.id) AS entries, count(p.line) AS postings,
            coalesce(sum(p.amount_minor) FILTER (WHERE p.amount_minor > 0), 0)::bigint AS debit_minor,
            coalesce(sum(p.amount_minor) FILTER (WHERE p.amount_minor < 0), 0)::bigint AS credit_minor
-      FROM entries e LEFT JOIN postings p ON p.entry_id = e.id
-     WHERE e.business_day >= :since AND e.business_day < :until
+      FROM entries e JOIN postings p ON p.entry_id = e.id
+     WHERE e.posted_on >= :since AND e.posted_on < :until
      GROUP BY 1 ORDER BY 1
     """
 )
@@ -51,21 +52,22 @@ _TOTALS = sa.text(
 _ENTRIES = sa.text(
     """
     SELECT e.id, e.kind, e.connector, e.subject, e.part, e.generation, e.currency, e.happened_at,
-           e.business_day, e.booked_at, e.policy_version, e.reason, e.author, e.reverses, e.evidence_id,
-           e.evidence_sha256, e.hash, coalesce(lines.accounts, '{}'), coalesce(lines.amounts, '{}')
+           e.business_day, e.posted_on, e.booked_at, e.policy_version, e.reason, e.author, e.reverses, e.evidence_id,
+           e.evidence_sha256, e.hash, e.rate, coalesce(lines.accounts, '{}') AS accounts,
+           coalesce(lines.amounts, '{}') AS amounts
       FROM entries e CROSS JOIN LATERAL (
            SELECT array_agg(p.account ORDER BY p.line) AS accounts,
                   array_agg(p.amount_minor ORDER BY p.line) AS amounts
              FROM postings p WHERE p.entry_id = e.id) lines
-     WHERE e.business_day >= :since AND e.business_day < :until
-     ORDER BY e.business_day, e.id
+     WHERE e.posted_on >= :since AND e.posted_on < :until
+     ORDER BY e.posted_on, e.id
     """
 )
 
 _POLICIES = sa.text(
     """
     SELECT DISTINCT policy_version FROM entries
-     WHERE policy_version IS NOT NULL AND business_day >= :since AND business_day < :until
+     WHERE policy_version IS NOT NULL AND posted_on >= :since AND posted_on < :until
     """
 )
 
@@ -104,8 +106,10 @@ def read_policies(connection: Connection, days: Period) -> list[rules.Policy]:
 
 
 def stream_entries(connection: Connection, days: Period) -> Iterator[rules.Entry]:
-    """The entries that happened on these days, oldest day first, `BATCH` of them in memory at a time."""
+    """The entries that count on these days, oldest day first, `BATCH` of them in memory at a time."""
     statement = _ENTRIES.execution_options(yield_per=BATCH)
     with connection.execute(statement, {"since": days.since, "until": days.until}) as rows:
         for row in rows:
-            yield rules.Entry(*row)
+            used = rates.stored(row.rate)
+            said = None if used is None else rates.said(used)
+            yield rules.Entry(**{**row._mapping, "rate": said})

@@ -95,9 +95,12 @@ def _beancount_opening(balance: Balance) -> str:
 
 
 def _beancount_entry(entry: Entry) -> Iterator[str]:
+    if not entry.accounts:
+        yield f"; {_memo(entry)}"
+        return
     links = f"^entry-{entry.id}" + (f" ^entry-{entry.reverses}" if entry.reverses is not None else "")
     yield (
-        f"{entry.business_day} * {_quoted(f'{entry.connector} {entry.subject}')}"
+        f"{entry.posted_on} * {_quoted(f'{entry.connector} {entry.subject}')}"
         f" {_quoted(f'{entry.kind}: {entry.reason}')} #{entry.kind} {links}"
     )
     for name, value in _tags(entry):
@@ -106,11 +109,20 @@ def _beancount_entry(entry: Entry) -> Iterator[str]:
         yield f"  {names.to_beancount(account)} {amount_text(amount, entry.currency)} {entry.currency}"
 
 
+def _memo(entry: Entry) -> str:
+    """A decision that the books rest on, in a line: it has no amounts, so it is no transaction."""
+    digest = "" if entry.evidence_sha256 is None else f", SHA-256 {bytes(entry.evidence_sha256).hex()}"
+    said = f"{entry.subject} ({entry.reason}), booked {stamp(entry.booked_at)} by {entry.author}{digest}"
+    return _one_line(f"{entry.posted_on} entry {entry.id}, {entry.kind}: {said}, hash {entry.hash.hex()}")
+
+
 def _tags(entry: Entry) -> Iterator[tuple[str, str]]:
     """What the journal says of an entry beside its postings."""
     yield "entry", str(entry.id)
     yield "hash", entry.hash.hex()
     yield "happened", stamp(entry.happened_at)
+    if entry.posted_on != entry.business_day:
+        yield "business-day", entry.business_day.isoformat()
     yield "booked", stamp(entry.booked_at)
     yield "connector", entry.connector
     yield "subject", entry.subject
@@ -118,6 +130,8 @@ def _tags(entry: Entry) -> Iterator[tuple[str, str]]:
     yield "author", entry.author
     if entry.policy_version is not None:
         yield "policy", str(entry.policy_version)
+    if entry.rate is not None:
+        yield "rate", entry.rate
     if entry.reverses is not None:
         yield "reverses", str(entry.reverses)
     if entry.evidence_id is not None:
@@ -168,9 +182,12 @@ def hledger(export: Export) -> Iterator[str]:
 
 
 def _hledger_entry(entry: Entry) -> Iterator[str]:
+    if not entry.accounts:
+        yield f"; {_memo(entry)}"
+        return
     who = names.percent(f"{entry.connector} {entry.subject}", also=";|")
     what = names.percent(f"{entry.kind}: {entry.reason}", also=";|")
-    yield f"{entry.business_day} * ({entry.id}) {who} | {what}"
+    yield f"{entry.posted_on} * ({entry.id}) {who} | {what}"
     for name, value in _tags(entry):
         yield f"    ; {name}: {names.percent(value, also=',;')}"
     for account, amount in zip(entry.accounts, entry.amounts, strict=True):

@@ -31,7 +31,15 @@ TEXT_MAX = 32_767  # characters of a cell
 DIGITS_MAX = 15  # what a number of a cell holds exactly
 FIRST_DAY = date(1900, 3, 1)  # before it, Excel's calendar is not everybody's
 CUT = " … (cut: too long for a cell)"
-INFO = {"amount": 16, "account": 44, "reason": 32, "business_day": 12, "happened_at": 20, "booked_at": 20}
+INFO = {
+    "amount": 16,
+    "account": 44,
+    "reason": 32,
+    "posted_on": 12,
+    "business_day": 12,
+    "happened_at": 20,
+    "booked_at": 20,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +170,7 @@ def _journal(book: _Book, export: Export) -> None:
     for row in flat.rows(export):
         if sheet.rows == ROWS_MAX:
             sheet = next(sheets)
-        row["amount"] = Money(row["amount_minor"], row["currency"])
+        row["amount"] = row["account"] and Money(row["amount_minor"], row["currency"])
         sheet.row(*(row[name] for name in flat.COLUMNS))
 
 
@@ -216,7 +224,13 @@ def _campaigns(book: _Book, found: Mapping[str, Any]) -> None:
     for other, sums in found["other_currencies"].items():
         spend, revenue = Money(sums["spend_minor"], other), Money(sums["revenue_minor"], other)
         sheet.row(
-            "beside it, unattributed included", None, None, other, spend, *[None] * len(PEOPLE), revenue
+            "in its own currency, unattributed included",
+            None,
+            None,
+            other,
+            spend,
+            *[None] * len(PEOPLE),
+            revenue,
         )
 
 
@@ -239,12 +253,13 @@ def _unattributed(book: _Book, balances: Iterable[Balance], found: Mapping[str, 
     """What came to the accounts of the unattributed rest in the period; orders are counted in the reporting
     currency only, as in the report."""
     sheet = book.sheet("unattributed", ["reason", "currency", "orders", "amount"], {"reason": 48})
+    moved: dict[tuple[str, str], int] = {}
     for held in balances:
-        root, _, reason = held.account.partition(":")
-        if root != "Unattributed":
-            continue
-        name = accounts.unpart(reason)
-        moved = held.debit_minor + held.credit_minor
-        orders = found["unattributed"]["reasons"].get(name, {}).get("orders")
-        ours = held.currency == found["currency"]
-        sheet.row(name, held.currency, orders if ours else None, Money(moved, held.currency))
+        root, _, reason = accounts.unconverted(held.account)[1].partition(":")
+        if root == "Unattributed":
+            place = (accounts.unpart(reason), held.currency)
+            moved[place] = moved.get(place, 0) + held.debit_minor + held.credit_minor
+    for (reason, currency), amount in moved.items():
+        orders = found["unattributed"]["reasons"].get(reason, {}).get("orders")
+        ours = currency == found["currency"]
+        sheet.row(reason, currency, orders if ours else None, Money(amount, currency))

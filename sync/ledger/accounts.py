@@ -7,6 +7,7 @@ Credit:Campaign:<connector>:<campaign>   revenue credited to a campaign
 Unattributed:<reason>                    revenue that no campaign can claim, by reason
 Spend:Campaign:<connector>:<campaign>    what a campaign cost
 Payable:<connector>                      owed to the platform for it (credit side: negative)
+Converted:<currency>:<account>           what an account holds in that currency, in the reporting currency
 """
 
 from __future__ import annotations
@@ -60,6 +61,20 @@ def unattributed(reason: str) -> str:
 
 def payable(connector: str) -> str:
     return f"Payable:{part(connector)}"
+
+
+def converted(currency: str, account: str) -> str:
+    """Where the worth of an account's `currency` stands in the reporting currency."""
+    return f"Converted:{currency}:{account}"
+
+
+def unconverted(account: str) -> tuple[str | None, str]:
+    """Of a ``Converted`` account its currency and the account in it; of any other None and itself."""
+    root, _, rest = account.partition(":")
+    if root != "Converted":
+        return None, account
+    currency, _, inner = rest.partition(":")
+    return currency, inner
 
 
 def of_credit(share: Share) -> str:

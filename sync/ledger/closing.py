@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 
 from sync.attribute.rules import Policy
 from sync.attribute.store import Ref
-from sync.ledger import rules, step, store
+from sync.ledger import fx, rules, step, store
 from sync.store.tables import entries, periods, postings, quarantine
 
 MONEY_KINDS = ("order", "refund", "spend")
@@ -201,6 +201,7 @@ def restate(
     author: str,
     zone: ZoneInfo,
     now: datetime,
+    converting: fx.Setting | None = None,
 ) -> list[Move]:
     """Credit these orders anew by what is known now and the policy in force, although they have settled or their
     period is closed; returns what that moved. In a transaction that is rolled back it shows what it would move.
@@ -209,7 +210,10 @@ def restate(
     """
     last, _ = store.head(connection)
     for at in range(0, len(refs), BATCH):
-        planned = step.plan_orders(connection, refs[at : at + BATCH], policy, now=now, restate=True)
+        planned = step.plan_orders(
+            connection, refs[at : at + BATCH], policy, now=now, restate=True, converting=converting
+        )
+        step.note_unconverted(connection, planned)
         drafts = [(subject, replace(draft, reason=why)) for subject, draft in planned.drafts]
         if drafts:
             store.append(

@@ -11,17 +11,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
-from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any, Literal
-
-import msgspec
 
 from mappings.normalise import EXACT
 from sync.attribute.rules import shares
 from sync.ledger import accounts, merkle
+from sync.ledger.encoding import canonical_bytes as canonical_bytes
+from sync.ledger.rates import Used
 
 Kind = Literal[
     "sale",
@@ -34,9 +33,11 @@ Kind = Literal[
     "adjustment",
     "policy",
     "close",
+    "fx",
 ]
 MEMOS = frozenset({"policy", "close"})  # entries without postings: a decision that the books rest on
 Postings = tuple[tuple[str, int], ...]  # (account, amount_minor), by account
+FX = "fx:"  # begins the part of an entry that converts another part of its order
 EXCESS = "refund exceeds the sale"
 GENESIS = bytes(32)
 
@@ -63,6 +64,7 @@ class Draft:
     evidence_sha256: bytes | None = None
     reverses: int | None = None
     refers_to: int | None = None
+    rate: tuple[Used, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Live:
     policy_version: int | None
     first_booked_at: datetime
     posted_on: date | None = None
+    rate: tuple[Used, ...] | None = None
 
 
 def tidy(postings: Mapping[str, int]) -> Postings:
@@ -241,15 +244,18 @@ def corrections(live: Sequence[Live], wanted: Sequence[Draft], *, why_gone: str)
         kind, reason = _why(entry, target, why_gone)
         drafts.append(_reversal(entry, kind, reason))
         if target is not None:
-            drafts.append(replace(target, reason=reason, refers_to=entry.id))
+            # An entry that converts says by which rate, whatever led to it.
+            why = target.reason if target.kind == "fx" else reason
+            drafts.append(replace(target, reason=why, refers_to=entry.id))
     return drafts + list(targets.values())
 
 
 def _same(entry: Live, draft: Draft) -> bool:
-    return (entry.currency, entry.happened_at, entry.postings) == (
+    return (entry.currency, entry.happened_at, entry.postings, entry.rate) == (
         draft.currency,
         draft.happened_at,
         draft.postings,
+        draft.rate,
     )
 
 
@@ -259,6 +265,9 @@ def _why(entry: Live, target: Draft | None, why_gone: str) -> tuple[Kind, str]:
             "spend_correction",
             "the platform restated its figure" if target else "the platform withdrew it",
         )
+    if entry.part.startswith(FX):
+        same_rate = target is None or entry.rate == target.rate
+        return "correction", "what it converts changed" if same_rate else "another rate holds"
     if target is None:
         gone = "the shop withdrew the refund" if entry.part.startswith("refund:") else why_gone
         return "cancellation", gone
@@ -283,6 +292,7 @@ def _reversal(entry: Live, kind: Kind, reason: str) -> Draft:
         reason,
         entry.policy_version,
         reverses=entry.id,
+        rate=entry.rate,
     )
 
 
@@ -341,75 +351,6 @@ class Sealed:
     prev_hash: bytes
     hash: bytes
     leaf: bytes = b""
-
-
-class _Canonical(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """An entry as it is hashed: these names, sorted. Those with a default are left out where they say nothing
-    more than the rest."""
-
-    author: str
-    booked_at: str
-    business_day: str
-    connector: str
-    currency: str
-    evidence_id: int | None
-    evidence_sha256: str | None
-    generation: int
-    happened_at: str
-    id: int
-    kind: str
-    part: str
-    policy_version: int | None
-    posted_on: str | None = None
-    postings: Postings
-    reason: str
-    refers_to: int | None = None
-    reverses: int | None
-    subject: str
-
-
-_ENCODER = msgspec.json.Encoder()
-
-
-def canonical_bytes(fields: Mapping[str, Any], postings: Postings) -> bytes:
-    """What is hashed: JSON with sorted keys, without white space, of text, integers and null only.
-
-    Times are ISO 8601 in UTC with microseconds, hashes lower hex. ``posted_on`` is there only where it is
-    another day than ``business_day``, ``refers_to`` only where there is an entry to refer to.
-    """
-    digest, day, posted = fields["evidence_sha256"], fields["business_day"], fields["posted_on"]
-    return _ENCODER.encode(
-        _Canonical(
-            author=fields["author"],
-            booked_at=_same_stamp(fields["booked_at"]),
-            business_day=_same_day(day),
-            connector=fields["connector"],
-            currency=fields["currency"],
-            evidence_id=fields["evidence_id"],
-            evidence_sha256=None if digest is None else bytes(digest).hex(),
-            generation=fields["generation"],
-            happened_at=_stamp(fields["happened_at"]),
-            id=fields["id"],
-            kind=fields["kind"],
-            part=fields["part"],
-            policy_version=fields["policy_version"],
-            posted_on=None if posted == day else _same_day(posted),
-            postings=postings,
-            reason=fields["reason"],
-            refers_to=fields["refers_to"],
-            reverses=fields["reverses"],
-            subject=fields["subject"],
-        )
-    )
-
-
-def _stamp(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
-
-
-# Neighbours were booked at one time, and often happened on one day: the text is made once.
-_same_stamp = lru_cache(1_000)(_stamp)
-_same_day = lru_cache(1_000)(date.isoformat)
 
 
 def seal(fields: Mapping[str, Any], postings: Postings, prev_hash: bytes) -> Sealed:

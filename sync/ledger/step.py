@@ -14,22 +14,37 @@ from mappings.currencies import exponent
 from sync.attribute.rules import Policy
 from sync.attribute.step import is_sale
 from sync.attribute.store import Ref
-from sync.ledger import rules, store
+from sync.ledger import fx, fx_plan, fx_store, rules, store
 from sync.store import canonical
 
 BATCH = 2_000
+RATES_BATCH = 100_000
 AUTHOR = "leadledger"
 
 
-def book(connection: Connection, policy: Policy, *, zone: ZoneInfo, now: datetime) -> int:
-    """Take one batch of orders and spend rows; returns how many it took (0: nothing is left to do)."""
+def book(
+    connection: Connection,
+    policy: Policy,
+    *,
+    zone: ZoneInfo,
+    now: datetime,
+    converting: fx.Setting | None = None,
+) -> int:
+    """Take one batch of orders and spend rows; returns how many it took (0: nothing is left to do).
+
+    With `converting`, orders of another currency are booked in the reporting currency as well; one that has no
+    rate yet waits in `pending` for it.
+    """
     store.lock(connection)
+    rates = canonical.take(connection, step="book", kinds=["rate"], limit=RATES_BATCH)
+    if rates and converting:
+        fx_store.note_concerned(connection, converting, [(row.connector, row.ref) for row in rates])
     taken = canonical.take(connection, step="book", kinds=["order", "spend"], limit=BATCH)
     if not taken:
-        return 0
+        return len(rates)
     orders = [(row.connector, row.ref) for row in taken if row.kind == "order"]
     spends = [(row.connector, row.ref) for row in taken if row.kind == "spend"]
-    sold = plan_orders(connection, orders, policy, now=now)
+    sold = plan_orders(connection, orders, policy, now=now, converting=converting)
     spent = plan_spend(connection, spends, zone=zone)
     drafts = [*sold.drafts, *spent.drafts]
     if drafts:
@@ -48,7 +63,8 @@ def book(connection: Connection, policy: Policy, *, zone: ZoneInfo, now: datetim
     )
     persons = sorted({row.person_id for row in found.values() if row.person_id})
     canonical.note(connection, step="push", kind="person", refs=persons)
-    return len(taken)
+    note_unconverted(connection, sold)
+    return len(taken) + len(rates)
 
 
 def record_policies(connection: Connection, *, zone: ZoneInfo, now: datetime, why: str, author: str) -> None:
@@ -78,17 +94,30 @@ class Planned:
     """Entries still to be booked, each with its subject, and how many entries each part has had so far.
 
     `waiting` are orders that changed since they were attributed, and are booked after that; `sales` the sales in
-    force, by subject.
+    force, by subject; `unconverted` the orders without a rate, and why.
     """
 
     drafts: list[tuple[Ref, rules.Draft]]
     generations: dict[tuple[str, str, str], int]
     waiting: list[Ref] = field(default_factory=list)
     sales: dict[Ref, int] = field(default_factory=dict)
+    unconverted: dict[Ref, str] = field(default_factory=dict)
+
+
+def note_unconverted(connection: Connection, planned: Planned) -> None:
+    """Let the orders wait whose tables are not read yet."""
+    for connector, order_id in (r for r, why in planned.unconverted.items() if why == fx_store.NOT_READ):
+        canonical.note(connection, step="convert", kind="order", connector=connector, refs=[order_id])
 
 
 def plan_orders(
-    connection: Connection, refs: Sequence[Ref], policy: Policy, *, now: datetime, restate: bool = False
+    connection: Connection,
+    refs: Sequence[Ref],
+    policy: Policy,
+    *,
+    now: datetime,
+    restate: bool = False,
+    converting: fx.Setting | None = None,
 ) -> Planned:
     """The orders' entries still to be booked. Writes nothing, so that `verify` asks the same question.
 
@@ -105,6 +134,8 @@ def plan_orders(
     first_open = store.closed_until(connection)
     drafts: list[tuple[Ref, rules.Draft]] = []
     waiting: list[Ref] = []
+    bank = fx_plan.bank_of(connection, converting, orders.values())
+    unconverted: dict[Ref, str] = {}
     for ref in sorted(refs, key=lambda r: (_when(orders.get(r)), r)):
         order, in_force = orders.get(ref), booked.live.get(subjects[ref], [])
         sale = _sale(order, credits.get(ref, []), versions.get(ref), policy)
@@ -121,10 +152,17 @@ def plan_orders(
             sale = rules.keep_credits(sale, last)
         given_back = _refunds(refunds.get(ref, []), sale) if sale else []
         wanted = rules.desired(sale, given_back)
-        missing = rules.corrections(in_force, wanted, why_gone=_why_gone(order))
+        own, converted = fx_plan.split(in_force)
+        missing = rules.corrections(own, wanted, why_gone=_why_gone(order))
+        worth, why = fx_plan.worth(bank, wanted)
+        if why:
+            unconverted[ref] = why
+        missing += fx_plan.corrections(
+            converted, wanted, worth, is_changed=bool(missing), is_known=bank is not None and not why
+        )
         drafts += [(subjects[ref], draft) for draft in missing]
     sales = {s: entry.id for s, live in booked.live.items() for entry in live if entry.part == "sale"}
-    return Planned(drafts, booked.generations, waiting, sales)
+    return Planned(drafts, booked.generations, waiting, sales, unconverted)
 
 
 def _is_shared_out(sale: rules.Sale) -> bool:

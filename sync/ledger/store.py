@@ -13,7 +13,7 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from sync.attribute.store import Ref, named
-from sync.ledger import merkle, rules, tree
+from sync.ledger import merkle, rates, rules, tree
 from sync.store import db, known
 from sync.store.tables import CANONICAL, attributions, credits, entries, evidence, periods, policies
 
@@ -41,7 +41,7 @@ _LIVE = sa.text(
           FROM entries e JOIN named USING (connector, subject)
     )
     SELECT m.id, m.connector, m.subject, m.kind, m.part, m.currency, m.happened_at, m.policy_version,
-           m.first_booked_at, m.generations, m.posted_on,
+           m.first_booked_at, m.generations, m.posted_on, m.rate,
            (m.reverses IS NULL AND NOT EXISTS (SELECT FROM entries r WHERE r.reverses = m.id)) AS live,
            (SELECT array_agg(p.account ORDER BY p.line) FROM postings p WHERE p.entry_id = m.id) AS accounts,
            (SELECT array_agg(p.amount_minor ORDER BY p.line) FROM postings p WHERE p.entry_id = m.id) AS amounts
@@ -81,6 +81,7 @@ def read_booked(connection: Connection, subjects: Sequence[Ref]) -> Booked:
             policy_version=row.policy_version,
             first_booked_at=row.first_booked_at,
             posted_on=row.posted_on,
+            rate=rates.stored(row.rate),
         )
         if row.live:
             found.live.setdefault((row.connector, row.subject), []).append(entry)
@@ -183,6 +184,7 @@ def append(
             "refers_to": refers_to,
             "evidence_id": draft.evidence_id,
             "evidence_sha256": draft.evidence_sha256,
+            "rate": draft.rate,
         }
         rules.tidy(dict(draft.postings))
         entry = rules.seal(fields, draft.postings, last_hash)

@@ -17,7 +17,7 @@ from mappings.currencies import exponent
 from mappings.unfit import Unfit
 from sync.attribute.rules import Policy
 from sync.attribute.step import is_sale
-from sync.ledger import logs, step, verify_evidence, verify_heads
+from sync.ledger import fx, logs, step, verify_evidence, verify_heads
 from sync.ledger import walk as walking
 from sync.ledger.check import RESTORE, Check
 from sync.pull.step import Plan
@@ -40,6 +40,7 @@ def verify(
     say: Say,
     plans: Sequence[Plan] = (),
     trust: verify_heads.Trust | None = None,
+    converting: fx.Setting | None = None,
 ) -> list[Check]:
     """Every check, in the order in which an auditor would ask. `shops` yields each shop's orders as it shows
     them now; a shop that was not asked is not checked, nor is the mapping of what is not among `plans`."""
@@ -64,7 +65,8 @@ def verify(
         say("what the mapping makes of the evidence")
         found.append(verify_evidence.mapping(connection, plans))
     say("completeness: every order and every day of spend")
-    found += [_complete(connection, policy, now=now), _spend(connection, zone=zone), _credited(connection)]
+    found += _complete(connection, policy, now=now, converting=converting)
+    found += [_spend(connection, zone=zone), _credited(connection)]
     for name, items in shops.items():
         say(f"the control total of {name}")
         found.append(_control(connection, name, items, policy))
@@ -119,7 +121,31 @@ _UNSHARED = sa.text(
 )
 
 
-def _complete(connection: Connection, policy: Policy, *, now: datetime) -> Check:
+def _complete(
+    connection: Connection, policy: Policy, *, now: datetime, converting: fx.Setting | None
+) -> list[Check]:
+    """Every order's entries are there; and, where other currencies are converted, which orders are not."""
+    unconverted: dict[tuple[str, str], str] = {}
+    found = _booked(connection, policy, now=now, converting=converting, unconverted=unconverted)
+    if converting is None:
+        return [found]
+    said = ""
+    for (connector, order_id), why in list(unconverted.items())[:1]:
+        said = (
+            f"{len(unconverted)} not booked in {converting.currency}; the first: {connector} order:{order_id},"
+            f" as {why}"
+        )
+    return [found, Check("orders converted", found.checked, found=said)]
+
+
+def _booked(
+    connection: Connection,
+    policy: Policy,
+    *,
+    now: datetime,
+    converting: fx.Setting | None,
+    unconverted: dict[tuple[str, str], str],
+) -> Check:
     count = 0
     unshared = connection.execute(_UNSHARED).first()
     if unshared is not None:
@@ -128,7 +154,8 @@ def _complete(connection: Connection, policy: Policy, *, now: datetime) -> Check
         return Check("orders booked", count, wrong, RESTORE)
     for refs in _refs(connection, "order"):
         count += len(refs)
-        planned = step.plan_orders(connection, refs, policy, now=now)
+        planned = step.plan_orders(connection, refs, policy, now=now, converting=converting)
+        unconverted |= planned.unconverted
         if planned.waiting:
             connector, order_id = planned.waiting[0]
             wrong = f"{connector} order:{order_id} was changed by the shop and is not booked again yet"

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from sync.attribute import campaigns as naming
 from sync.attribute.store import known_campaigns
-from sync.ledger import accounts
+from sync.ledger import accounts, fx_store
 from sync.report.known import EVER
 from sync.report.period import Period
 from sync.store import known
@@ -43,7 +43,8 @@ _BOOKS = sa.text(
      WHERE e.posted_on >= :since_day AND e.posted_on < :until_day
        AND e.booked_at <= :known_until
        AND (p.account LIKE 'Credit:%' OR p.account LIKE 'Spend:%' OR p.account LIKE 'Unattributed:%'
-            OR p.account LIKE 'Revenue:%' OR p.account LIKE 'Tax:%' OR p.account LIKE 'Shipping:%')
+            OR p.account LIKE 'Revenue:%' OR p.account LIKE 'Tax:%' OR p.account LIKE 'Shipping:%'
+            OR p.account LIKE 'Converted:%')
      GROUP BY 1, 2
     """
 )
@@ -52,9 +53,9 @@ _BOOKS = sa.text(
 _UNATTRIBUTED_ORDERS = sa.text(
     """
     SELECT account, count(*) AS orders FROM (
-        SELECT p.account, e.connector, e.subject
+        SELECT regexp_replace(p.account, '^Converted:[A-Z]{3}:', '') AS account, e.connector, e.subject
           FROM entries e JOIN postings p ON p.entry_id = e.id
-         WHERE p.account LIKE 'Unattributed:%' AND e.currency = :currency
+         WHERE p.account ~ '^(Converted:[A-Z]{3}:)?Unattributed:' AND e.currency = :currency
            AND e.posted_on >= :since_day AND e.posted_on < :until_day
            AND e.booked_at <= :known_until
          GROUP BY 1, 2, 3 HAVING sum(p.amount_minor) <> 0
@@ -68,7 +69,7 @@ _UNATTRIBUTED = sa.text(
     SELECT count(DISTINCT (connector, subject)) FROM (
         SELECT e.connector, e.subject
           FROM entries e JOIN postings p ON p.entry_id = e.id
-         WHERE p.account LIKE 'Unattributed:%' AND e.currency = :currency
+         WHERE p.account ~ '^(Converted:[A-Z]{3}:)?Unattributed:' AND e.currency = :currency
            AND e.posted_on >= :since_day AND e.posted_on < :until_day
            AND e.booked_at <= :known_until
          GROUP BY p.account, e.connector, e.subject HAVING sum(p.amount_minor) <> 0
@@ -80,7 +81,8 @@ _ORDERS = sa.text(
     """
     SELECT count(*) FROM (
         SELECT e.connector, e.subject FROM entries e JOIN postings p ON p.entry_id = e.id
-         WHERE e.part = 'sale' AND p.account LIKE 'Revenue:%' AND e.currency = :currency
+         WHERE e.part IN ('sale', 'fx:sale') AND p.account ~ '^(Converted:[A-Z]{3}:)?Revenue:'
+           AND e.currency = :currency
            AND e.posted_on >= :since_day AND e.posted_on < :until_day
            AND e.booked_at <= :known_until
          GROUP BY 1, 2 HAVING sum(p.amount_minor) <> 0
@@ -96,8 +98,9 @@ def campaigns(
 
     People count in the period of their first lead, under the campaign that brought them; revenue and spend in
     that of the day they count on, from the journal. With `as_of`, as it was known then; campaigns have the names
-    they have now. Amounts are in minor units of `currency`; what the books
-    hold in others is under ``other_currencies``.
+    they have now. Amounts are in minor units of `currency`, what was converted to it among them; what the books
+    hold in other currencies is under ``other_currencies``: as it is, what of the sums above was converted from
+    it, and how many orders are not.
     """
     since, until = period.bounds(zone)
     bounds: dict[str, Any] = {
@@ -163,17 +166,30 @@ def ratios(revenue_minor: int, spend_minor: int, won: int) -> dict[str, int | fl
 
 
 def _books(connection: Connection, bounds: dict[str, Any], currency: str) -> dict[str, int]:
-    rows = connection.execute(_BOOKS, bounds)
-    return {row.account: int(row.amount) for row in rows if row.currency == currency and row.amount}
+    found: dict[str, int] = {}
+    for row in connection.execute(_BOOKS, bounds):
+        if row.currency == currency and row.amount:
+            account = accounts.unconverted(row.account)[1]
+            found[account] = found.get(account, 0) + int(row.amount)
+    return {account: amount for account, amount in found.items() if amount}
 
 
 def _others(connection: Connection, bounds: dict[str, Any], currency: str) -> dict[str, dict[str, int]]:
     found: dict[str, dict[str, int]] = {}
+    names = ("revenue_minor", "spend_minor", "converted_minor", "unconverted_orders", "unconverted_minor")
     for row in connection.execute(_BOOKS, bounds):
-        root = row.account.partition(":")[0]
-        if row.currency != currency and row.amount and root in ("Credit", "Unattributed", "Spend"):
-            sums = found.setdefault(row.currency, {"revenue_minor": 0, "spend_minor": 0})
-            sums["spend_minor" if root == "Spend" else "revenue_minor"] += int(row.amount)
+        origin, account = accounts.unconverted(row.account)
+        root = account.partition(":")[0]
+        other = origin or row.currency
+        if other == currency or not row.amount or root not in ("Credit", "Unattributed", "Spend"):
+            continue
+        sums = found.setdefault(other, dict.fromkeys(names, 0))
+        name = "converted_minor" if origin else "spend_minor" if root == "Spend" else "revenue_minor"
+        sums[name] += int(row.amount) if not origin or row.currency == currency else 0
+    asked = (bounds["since_day"], bounds["until_day"], bounds["known_until"])
+    for other, left in fx_store.read_unconverted(connection, currency, *asked).items():
+        sums = found.setdefault(other, dict.fromkeys(names, 0))
+        sums["unconverted_orders"], sums["unconverted_minor"] = left["orders"], left["gross_minor"]
     return found
 
 

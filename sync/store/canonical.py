@@ -22,6 +22,8 @@ FIELDS: dict[str, tuple[str, ...]] = {
 
 # Kinds that nothing is derived from: nobody waits for their changes.
 _LOOKED_UP_ONLY = frozenset({"product", "owner"})
+# Kinds that say nothing of a person and go past the match, to the step that wants them.
+_STEPS = {"rate": "book"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ def merge(
 
     `raw_ids` are all raw records of the batch, `kinds` all kinds their mapping can yield: rows of those raw
     records that are no longer among `mapped` go away, except of a kind in `keeps`. Every row that is new,
-    different or gone is named in `pending` for the match step. Returns counts by kind of rows changed.
+    different or gone is named in `pending` for the match step (a rate for the booking). Returns counts by kind
+    of rows changed.
     """
     by_kind: dict[str, dict[str, Mapped]] = {kind: {} for kind in kinds}
     for item in mapped:
@@ -96,7 +99,9 @@ def _drop_gone(
         )
         .returning(table.c.external_id)
     ).scalars()
-    return note(connection, step="match", kind=kind, connector=connector, refs=list(dropped))
+    return note(
+        connection, step=_STEPS.get(kind, "match"), kind=kind, connector=connector, refs=list(dropped)
+    )
 
 
 def _upsert(connection: Connection, kind: str, connector: str, items: list[Mapped]) -> int:
@@ -113,7 +118,7 @@ def _upsert(connection: Connection, kind: str, connector: str, items: list[Mappe
             where=old.is_distinct_from(new),
         ).returning(table.c.external_id)
         changed = list(connection.execute(upsert).scalars())
-    return note(connection, step="match", kind=kind, connector=connector, refs=changed)
+    return note(connection, step=_STEPS.get(kind, "match"), kind=kind, connector=connector, refs=changed)
 
 
 def first_difference(

@@ -6,7 +6,8 @@ import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -21,6 +22,7 @@ from sync.cli.main import app
 from sync.cli.runtime import Exit
 from sync.config import load
 from sync.config_types import Document, PushName
+from sync.ledger import fx
 from sync.ledger import rules as ledger
 from sync.process import ProcessSettings
 from tests.acceptance.markdown import DOCS, PAGES, README, ROOT, Block, blocks, mentions, of_kind, section
@@ -47,6 +49,9 @@ connectors:
     from: 2024-01-01
     options:
       access_token: ${env:HUBSPOT_TOKEN}
+  - name: nbp
+    type: nbp
+    from: 2024-01-01
 """
 
 
@@ -271,6 +276,20 @@ def test_worked_example_is_what_the_rules_book() -> None:
         for account, amount in draft.postings:
             left[account] = left.get(account, 0) + amount
     assert set(left.values()) == {0}
+
+
+def test_converted_example_is_what_the_rules_book() -> None:
+    """The order in euro of the page, by the rate that the page names."""
+    [told] = [block.text for block in blocks(FINANCE) if block.kind == "journal"]
+    rate = fx.Rate("nbp", "213/A/NBP/2026", date(2026, 11, 2), "EUR", "PLN", Decimal("4.2512"), 1, b"")
+    worth = fx.worth([rate], "EUR", "PLN")
+    assert worth is not None
+    credits = [("Credit:Campaign:ads:spring", 10000)]
+    order = ledger.desired(ledger.Sale("shop", "EUR", AT, 10000, 0, 0, credits, 1, 1, b""), [])
+    for draft in [*order, *fx.conversions(order, worth)]:
+        assert f"{draft.kind:15} {draft.reason}\n" in told
+        for account, amount in draft.postings:
+            assert re.search(rf"^ +{account} +{amount} {draft.currency}$", told, re.MULTILINE)
 
 
 def _told(text: str) -> Iterator[tuple[int, str, str, dict[str, int]]]:

@@ -14,7 +14,7 @@ from sync.export import names
 from sync.ledger import accounts
 
 PARTS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=12), min_size=1, max_size=3)
-ROOTS = st.sampled_from([*names.BEANCOUNT_ROOTS, "Elsewhere"])
+ROOTS = st.sampled_from([*names.BEANCOUNT_ROOTS, "Elsewhere", "Converted"])
 NASTY = [
     "x",
     "X",
@@ -38,6 +38,8 @@ NASTY = [
 
 
 def account_of(root: str, parts: list[str]) -> str:
+    if root == "Converted":
+        return accounts.converted("EUR", account_of("Credit", parts))
     return ":".join([root, *map(accounts.part, parts)])
 
 
@@ -88,6 +90,7 @@ def test_the_page_shows_the_roots_and_examples_as_they_are() -> None:
         ("Credit:Campaign:web:Spring fair", "Assets:Credit:Campaign:Web:Spring-x20-fair-x-"),
         ("Unattributed:no lead", "Assets:Unattributed:No-x20-lead"),
         ("Payable:meta", "Liabilities:Payable:Meta"),
+        ("Converted:EUR:Revenue:Shop:shop", "Income:Converted:EUR:Revenue:Shop:Shop"),
         ("Spend:Campaign:meta:łąka", "Expenses:Spend:Campaign:Meta:Łąka"),
     ],
 )

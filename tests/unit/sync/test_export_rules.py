@@ -26,6 +26,7 @@ ENTRY = rules.Entry(
     currency="KWD",
     happened_at=AT,
     business_day=date(2026, 3, 29),
+    posted_on=date(2026, 3, 29),
     booked_at=AT,
     policy_version=1,
     reason="order paid",
@@ -34,6 +35,7 @@ ENTRY = rules.Entry(
     evidence_id=1,
     evidence_sha256=bytes(32),
     hash=bytes(32),
+    rate=None,
     accounts=("Revenue:Shop:shop", "Unattributed:no lead"),
     amounts=(-1, 1),
 )
