@@ -339,7 +339,7 @@ def test_cells_of_the_workbook_are_typed(world: World, workbook: Any) -> None:
         assert amount.data_type == "n"
         assert amount.number_format == {0: "#,##0", 2: "#,##0.00", 3: "#,##0.000"}[exponent(currency)]
         assert row["posted_on"].is_date
-        assert isinstance(row["business_day"].value, datetime)
+        assert isinstance(row["posted_on"].value, datetime)
         assert all(cell.data_type != "f" for cell in row.values())
         assert minor(Decimal(str(amount.value)), currency) == row["amount_minor"].value
         place = (row["account"].value, currency)
