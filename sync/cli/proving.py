@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from sync import work
 from sync.cli import output
 from sync.cli.runtime import ConfigOption, Exit, FormatOption, PeriodOption, opened, wrong
-from sync.ledger import bundle, heads, merkle, rules, seal, store, tree
+from sync.ledger import bundle, encoding, heads, merkle, seal, store, tree
 from sync.report import period as periods
 
 TextOrJson = Annotated[output.Format, typer.Option("--format", "-f", help="table or json.")]
@@ -112,7 +112,7 @@ def proof(
             raise wrong(
                 f"Entry {entry} came after the last head ({last.head.size} entries): leadledger ledger seal."
             )
-        known = rules.canonical_bytes(sealed.fields, sealed.postings)
+        known = encoding.canonical_bytes(sealed.fields, sealed.postings)
         hashes = tree.View(connection, last.head.size, between=store.between).inclusion(entry - 1)
     leaf = merkle.leaf_hash(known)
     holds = merkle.is_included(leaf, entry - 1, last.head.size, hashes, last.head.root)

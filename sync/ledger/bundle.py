@@ -22,7 +22,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from sync.ledger import heads, logs, rules, seal, store, tree
+from sync.ledger import encoding, heads, logs, rules, seal, store, tree
 from sync.report.period import Period
 from sync.store.tables import entries, policies
 
@@ -116,7 +116,7 @@ def _entries(connection: Connection, size: int, period: Period | None, found: Wr
     for entry in store.stream(connection, until=size):
         if _is_inside(entry, period):
             found.count(entry.fields, entry.postings)
-            known = msgspec.json.decode(rules.canonical_bytes(entry.fields, entry.postings))
+            known = msgspec.json.decode(encoding.canonical_bytes(entry.fields, entry.postings))
             known["hash"] = entry.hash.hex()
             known["postings"] = [
                 {"account": account, "amount_minor": amount} for account, amount in entry.postings

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from mappings.normalise import EXACT
 from sync.attribute.rules import shares
 from sync.ledger import accounts, merkle
-from sync.ledger.encoding import canonical_bytes as canonical_bytes
+from sync.ledger.encoding import canonical_bytes
 from sync.ledger.rates import Used
 
 Kind = Literal[

@@ -13,7 +13,7 @@ from psycopg import sql
 from sqlalchemy.engine import Connection
 
 from sync.attribute.store import Ref, named
-from sync.ledger import merkle, rates, rules, tree
+from sync.ledger import encoding, merkle, rates, rules, tree
 from sync.store import db, known
 from sync.store.tables import CANONICAL, attributions, credits, entries, evidence, periods, policies
 
@@ -241,7 +241,7 @@ _POSTINGS_BETWEEN = """
 def between(connection: Connection, after: int, until: int) -> Iterator[bytes]:
     """The leaves of the entries ``after < id <= until``, made of the entries as they stand."""
     for entry in stream(connection, after=after, until=until):
-        yield merkle.leaf_hash(rules.canonical_bytes(entry.fields, entry.postings))
+        yield merkle.leaf_hash(encoding.canonical_bytes(entry.fields, entry.postings))
 
 
 def stream(

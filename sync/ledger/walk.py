@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy.engine import Connection
 
-from sync.ledger import heads, merkle, rules, store, tree
+from sync.ledger import encoding, heads, merkle, rules, store, tree
 from sync.ledger.check import RESTORE, Check
 
 BATCH = 5_000
@@ -70,7 +70,7 @@ def walk(connection: Connection, signed: Mapping[int, datetime]) -> Walk:
     for entry in store.stream(connection):
         fields = entry.fields
         number, booked_at = fields["id"], fields["booked_at"]
-        known = rules.canonical_bytes(fields, entry.postings)
+        known = encoding.canonical_bytes(fields, entry.postings)
         digest = sha256(previous + known).digest()
         wrong = ""
         if number != last + 1:

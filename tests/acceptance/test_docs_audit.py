@@ -9,7 +9,7 @@ from hashlib import sha256
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from sync.ledger import heads, rules
+from sync.ledger import encoding, heads, rules
 from tests.acceptance.markdown import DOCS, blocks
 
 PAGE = DOCS / "audit.md"
@@ -58,7 +58,7 @@ def test_vectors_are_what_we_make() -> None:
         "subject": "order:1001",
     }
     postings = (("Credit:Campaign:ads:spring", 10000), ("Revenue:Shop:shop", -10000))
-    assert rules.canonical_bytes(fields, postings).decode() == VECTORS["entry"]
+    assert encoding.canonical_bytes(fields, postings).decode() == VECTORS["entry"]
     assert rules.seal(fields, postings, rules.GENESIS).leaf.hex() == _cell("leaf")
     signed = heads.decode_line(VECTORS["head"])
     key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.ledger import fx, rules
+from sync.ledger import encoding, fx, rules
 
 AT = datetime(2026, 5, 1, tzinfo=UTC)
 DAY = date(2026, 4, 30)
@@ -167,14 +167,14 @@ def test_a_hash_without_a_rate_is_what_it_always_was() -> None:
         "subject": "order:1",
     }
     postings = (("Credit:Campaign:ads:1", 100), ("Revenue:Shop:shop", -100))
-    plain = rules.canonical_bytes(fields, postings)
+    plain = encoding.canonical_bytes(fields, postings)
     assert b"rate" not in plain
-    assert plain == rules.canonical_bytes({**fields, "rate": None}, postings)
+    assert plain == encoding.canonical_bytes({**fields, "rate": None}, postings)
     worth = fx.worth(NBP, "EUR", "PLN")
     assert worth is not None
     [entry] = fx.conversions(order(100, [("Credit:Campaign:ads:1", 100)], [], "EUR"), worth)
-    booked = rules.canonical_bytes({**fields, "rate": entry.rate}, postings)
+    booked = encoding.canonical_bytes({**fields, "rate": entry.rate}, postings)
     stored = [{name: getattr(used, name) for name in used.__struct_fields__} for used in entry.rate or ()]
-    assert booked == rules.canonical_bytes({**fields, "rate": stored}, postings)
+    assert booked == encoding.canonical_bytes({**fields, "rate": stored}, postings)
     assert b'"rate":[{"base":"EUR","day":"2026-04-30","evidence_sha256":"0707' in booked
     assert replace(entry, rate=None) != entry

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync.attribute.rules import Credit
-from sync.ledger import accounts, rules
+from sync.ledger import accounts, encoding, rules
 from sync.ledger.rules import Draft, Live, Refund, Sale
 
 PAID = datetime(2024, 2, 1, 10, tzinfo=UTC)
@@ -375,17 +375,17 @@ SECOND = "af4402d33754162b6f9b4f2e7c1a0f339668457d06603acfe279f7bfa3bb9003"
 
 
 def test_what_is_hashed_is_fixed_for_ever():
-    assert rules.canonical_bytes(ENTRY, POSTINGS) == BYTES
+    assert encoding.canonical_bytes(ENTRY, POSTINGS) == BYTES
     shuffled = dict(reversed(ENTRY.items())) | {"evidence_sha256": memoryview(bytes(range(4)))}
     shuffled["happened_at"] = ENTRY["happened_at"].astimezone(UTC)
-    assert rules.canonical_bytes(shuffled, POSTINGS) == BYTES
+    assert encoding.canonical_bytes(shuffled, POSTINGS) == BYTES
 
 
 def test_another_day_to_count_on_and_the_entry_referred_to_are_hashed_in_their_place():
     entry = ENTRY | {"posted_on": date(2024, 3, 1), "refers_to": 7}
     said = BYTES.replace(b'"postings":', b'"posted_on":"2024-03-01","postings":')
     said = said.replace(b'"reverses":', b'"refers_to":7,"reverses":')
-    assert rules.canonical_bytes(entry, POSTINGS) == said
+    assert encoding.canonical_bytes(entry, POSTINGS) == said
     assert list(json.loads(said)) == sorted(json.loads(said))
 
 
