@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -207,7 +208,10 @@ def test_bean_check_finds_one_minor_unit(world: World, tmp_path: Path) -> None:
 
 
 def hledger() -> str:
+    """The program; without it a test is left out, but never in continuous integration, which installs it."""
     found = shutil.which("hledger")
+    if not found and not os.environ.get("CI"):
+        pytest.skip("hledger is not installed: apt-get install hledger")
     assert found, "hledger is not installed: apt-get install hledger (.ci/run does)"
     return found
 
