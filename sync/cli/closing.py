@@ -216,8 +216,7 @@ def adjust(
 ) -> None:
     """Book a correction by hand between two accounts, with a reason and an author.
 
-    Example: leadledger ledger adjust --debit "Unattributed:no lead" --credit "Credit:Campaign:ads:17"
-    --amount 12.34 --why "credited by mistake, ticket 812"
+    Example: leadledger ledger adjust --debit "Unattributed:no lead" --credit Tax:Shop:shop --amount 12.34 --why x
     """
     with opened(config) as workspace:
         code, minor = _amount(amount, currency or workspace.rules.currency)
