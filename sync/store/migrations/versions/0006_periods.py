@@ -34,6 +34,14 @@ BEGIN
 END $$
 """
 
+KNOWN_FROM_NOW = """
+INSERT INTO journey_log (person_id, known_at, stage, campaign, lead_at, mql_at, sql_at, won_at, rejected_at,
+                         rejected_reason, lost_at, recycled_at)
+SELECT person_id, now(), stage, campaign, lead_at, mql_at, sql_at, won_at, rejected_at, rejected_reason, lost_at,
+       recycled_at
+  FROM journeys
+"""
+
 JOURNEYS_KNOWN = """
 CREATE FUNCTION journeys_known(known timestamptz) RETURNS SETOF journeys LANGUAGE sql STABLE AS $$
     SELECT * FROM journeys WHERE known IS NULL
@@ -77,12 +85,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("person_id", "known_at"),
     )
     op.create_index("ix_journey_log_known_at", "journey_log", ["known_at"])
-    columns = (
-        "stage, campaign, lead_at, mql_at, sql_at, won_at, rejected_at, rejected_reason, lost_at, recycled_at"
-    )
-    op.execute(
-        f"INSERT INTO journey_log (person_id, known_at, {columns}) SELECT person_id, now(), {columns} FROM journeys"
-    )
+    op.execute(KNOWN_FROM_NOW)
     for table in ("periods", "journey_log"):
         op.execute(
             f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE ON {table}"
