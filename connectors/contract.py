@@ -20,7 +20,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -136,12 +136,57 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class ControlItem:
-    """One order as the shop shows it now, for the control total. `total` is the vendor's decimal text."""
+    """One order as the shop shows it now, for the control total. Amounts are the vendor's decimal text, and None
+    where the vendor does not say.
+
+    Attributes
+    ----------
+    total : gross, not lowered by refunds.
+    tax : within `total`. shipping : within `total`, net of its tax.
+    refunded : what was given back of it so far, positive and gross.
+    created_at, modified_at : the vendor's own times, None where they cannot be read.
+    refund_ids : the refunds that the order names itself.
+    paid : the shop holds it for paid and standing, by something else than the name of its status.
+    counted : the shop's own totals (`Totalled`) count it.
+    """
 
     external_id: str
     status: str
     currency: str
     total: str
+    created_at: datetime | None = None
+    modified_at: datetime | None = None
+    tax: str | None = None
+    shipping: str | None = None
+    refunded: str | None = None
+    refund_ids: tuple[str, ...] = ()
+    paid: bool = False
+    counted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRefund:
+    """One refund as the shop shows it now; `amount` is the vendor's decimal text, positive and gross."""
+
+    external_id: str
+    order_id: str
+    amount: str
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ControlDay:
+    """One day of the shop's own totals: its bounds (UTC, `until` exclusive) in the shop's own time zone.
+
+    `gross` is what the orders placed then come to, `refunds` what was given back then, of whatever order:
+    decimal text, over all currencies.
+    """
+
+    since: datetime
+    until: datetime
+    orders: int
+    gross: str
+    refunds: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +230,45 @@ class Auditable(Protocol):
     def control_items(self, since: datetime, until: datetime) -> Iterator[ControlItem]:
         """Every order created within the window, whatever its status."""
         ...
+
+
+@runtime_checkable
+class Refundable(Protocol):
+    """A shop that can also show its refunds by their own date."""
+
+    def control_refunds(self, since: datetime, until: datetime) -> Iterator[ControlRefund]:
+        """Every refund created within the window."""
+        ...
+
+
+@runtime_checkable
+class Totalled(Protocol):
+    """A shop that adds up its days itself."""
+
+    def control_days(self, first: date, last: date) -> Iterator[ControlDay]:
+        """The shop's own totals of these days, both included, as days of the shop.
+
+        Raises a `connectors.errors.ConnectorError` when the shop does not give them.
+        """
+        ...
+
+
+@runtime_checkable
+class Findable(Protocol):
+    """A shop that shows named orders, wherever its lists have them."""
+
+    def control_named(self, ids: Sequence[str]) -> Iterator[ControlItem]:
+        """Those of `ids` that there are, trash included; at most `NAMED_MAX` a call."""
+        ...
+
+    def read_named(self, stream: str, ids: Sequence[str]) -> Page:
+        """Those of `ids` as `Source.read` would yield them; one that is gone comes as deleted, with what the
+        vendor answered in place of it as its body. At most `NAMED_MAX` a call."""
+        ...
+
+
+NAMED_MAX = 100
+"""Most ids of one question for named records."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,11 @@ class Campaign(Record, frozen=True, kw_only=True):
 
 
 class Spend(Record, frozen=True, kw_only=True):
-    """What one campaign cost on one day (of the ad account's time zone)."""
+    """What one campaign cost on one day (of the ad account's time zone), and the sales that the platform claims.
+
+    `claimed_minor` is what the purchases come to that the platform puts down to that day, `claimed_view_minor` the
+    part of it that was only seen and not clicked; None: the platform claims none, or does not say.
+    """
 
     day: date
     campaign_id: str
@@ -88,6 +92,9 @@ class Spend(Record, frozen=True, kw_only=True):
     amount_minor: int
     impressions: int | None = None
     clicks: int | None = None
+    claimed_orders: int | None = None
+    claimed_minor: int | None = None
+    claimed_view_minor: int | None = None
 
 
 class OrderLine(msgspec.Struct, frozen=True, kw_only=True):

@@ -78,6 +78,21 @@ def _pull(workspace: Workspace, run: runs.Run, plan: pulling.Plan, *, now: datet
     sweeping.sweep(workspace.engine, run, plan, due, now=now, whole=sweep, say=workspace.say)
 
 
+def reread(workspace: Workspace, name: str, wanted: Mapping[str, Sequence[str]]) -> runs.Run:
+    """Read named records of one connector again: ids by stream. Raises `runs.Busy` as `pull` does."""
+    with (
+        runs.begin(workspace.engine, connector=name, kind="reread", stop=workspace.stop) as run,
+        workspace.connected(name) as connected,
+    ):
+        plan = connected.plan()
+        for stream in plan.streams:
+            if wanted.get(stream.name):
+                ids = wanted[stream.name]
+                pulling.read_named(workspace.engine, run, plan, stream, ids, say=workspace.say)
+    log.info("read_again", connector=name, status=run.status, counts=run.counts)
+    return run
+
+
 def derive(workspace: Workspace) -> dict[str, int]:
     """Bring persons, stages, credits, journal and outbox up to date with what was pulled."""
     try:

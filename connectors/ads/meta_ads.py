@@ -40,8 +40,10 @@ CAMPAIGN_STATUSES = ("ACTIVE", "PAUSED", "DELETED", "ARCHIVED", "IN_PROCESS", "W
 """All of them: without asking, archived and deleted ones are left out, though their leads and spend stay."""
 SPEND_FIELDS = (
     "account_id,account_currency,campaign_id,campaign_name,adset_id,adset_name,ad_id,ad_name,spend,"
-    "impressions,clicks,date_start,date_stop"
+    "impressions,clicks,actions,action_values,date_start,date_stop"
 )
+WINDOWS = ("7d_click", "1d_view")
+"""Of the conversions also how many came by which window. Longer views are gone since 2026."""
 
 log = structlog.get_logger(__name__)
 
@@ -282,6 +284,7 @@ class MetaAds:
             "time_increment": 1,
             "time_range": _json({"since": days.first.isoformat(), "until": days.last.isoformat()}),
             "fields": SPEND_FIELDS,
+            "action_attribution_windows": _json(WINDOWS),
         }
         try:
             yield from self._walk(f"{account_id}/insights", params)

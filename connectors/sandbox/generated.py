@@ -11,7 +11,7 @@ import csv
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from connectors.sandbox import generated_world as given
@@ -28,6 +28,7 @@ NAME = "Sandbox shop"
 _FIRST_POST = 10_001
 _FIRST_FORM_LEAD = 700_000_000_000_001
 _FIRST_CONTACT = 30_001
+_CLICKED_WITHIN = timedelta(days=7)
 _EUR_OF_PLN = 4
 """A price in EUR is that in PLN through this: near enough for an invented shop."""
 
@@ -212,16 +213,47 @@ def _meta_docs(paths: Sequence[Journey], world: World, seed: int) -> dict[str, l
             )
             for number, (_, _, lead, person) in enumerate(forms, start=_FIRST_FORM_LEAD)
         ],
-        "insight": list(_insights(world, seed)),
+        "insight": list(_insights(paths, world, seed)),
     }
 
 
-def _insights(world: World, seed: int) -> Iterable[Doc]:
+def _claims(paths: Sequence[Journey], world: World) -> dict[tuple[date, int], marketing.Claim]:
+    """What the platform claims, by day and ad: an order within a week of the click, on the click's day, whatever
+    became of the order; and every seventh other order as seen by somebody that day."""
+    found: dict[tuple[date, int], marketing.Claim] = {}
+    for path in paths:
+        for order in path.orders:
+            gross = sum(goods.gross * count for goods, count in order.basket) + given.SHIPPING
+            if order.currency not in ("", SHOP.currency):
+                continue
+            at, ad = _click(path, order, world) or (order.at, world.ads[path.person.number % len(world.ads)])
+            key = (at.astimezone(SHOP.zone).date(), ad.id)
+            was = found.get(key, marketing.Claim())
+            if _click(path, order, world):
+                found[key] = replace(was, clicked=was.clicked + 1, clicked_minor=was.clicked_minor + gross)
+            elif path.person.number % 7 == 0:
+                found[key] = replace(was, viewed=was.viewed + 1, viewed_minor=was.viewed_minor + gross)
+    return found
+
+
+def _click(path: Journey, order: Purchase, world: World) -> tuple[datetime, marketing.Ad] | None:
+    """The latest of a person's clicks and forms within the week before an order, with its ad."""
+    clicks = [(f.at, f.ad) for f in path.forms if f.ad and timedelta(0) <= order.at - f.at <= _CLICKED_WITHIN]
+    campaign = order.origin.get("utm_id")
+    visited = next((ad for ad in world.ads if str(ad.campaign) == campaign), None)
+    if visited is not None:
+        began = datetime.fromisoformat(order.origin["session_start_time"]).replace(tzinfo=UTC)
+        clicks.append((began, visited))
+    return max(clicks, key=lambda click: click[0]) if clicks else None
+
+
+def _insights(paths: Sequence[Journey], world: World, seed: int) -> Iterable[Doc]:
     """A row for each ad and day on which it was shown; one day in twenty it was not."""
+    claims = _claims(paths, world)
     for day in given.days_between(world.start, world.today):
         for ad in world.ads:
             chance = random.Random(f"{seed}|spend|{day}|{ad.id}")  # noqa: S311
-            if chance.random() < 0.05:
+            if chance.random() < 0.05 and (day, ad.id) not in claims:
                 continue
             clicks = chance.randint(4, 60)
             yield marketing.insight(
@@ -231,6 +263,7 @@ def _insights(world: World, seed: int) -> Iterable[Doc]:
                 spend=chance.randint(1500, 9000),
                 impressions=clicks * chance.randint(40, 120),
                 clicks=clicks,
+                claim=claims.get((day, ad.id)),
             )
 
 

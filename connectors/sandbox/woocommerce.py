@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, NoReturn
 from urllib.parse import parse_qsl, urlencode
 from zoneinfo import ZoneInfo
@@ -22,11 +22,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from connectors.sandbox import woocommerce_reports as reports
 from connectors.sandbox.state import Doc, Order, State
 from connectors.sandbox.woocommerce_oauth import Nonces, Refused, check
 
 VENDOR = "woocommerce"
 PREFIX = "/wp-json/wc/v3"
+ANALYTICS = "/wp-json/wc-analytics/reports/revenue/stats"
 # The address in `_links`, the same wherever the sandbox listens, so that an unchanged record stays unchanged.
 STORE_URL = "https://shop.example"
 STATUSES = (
@@ -120,6 +122,8 @@ def app(state: State) -> ASGIApp:
         Route(f"{PREFIX}/refunds", lists(_REFUNDS)),
         Route(f"{PREFIX}/products", lists(_PRODUCTS)),
         Route(f"{PREFIX}/customers", lists(_CUSTOMERS)),
+        Route(f"{PREFIX}/reports/sales", guarded(_sales, "Sorry, you cannot list resources.")),
+        Route(ANALYTICS, guarded(_analytics, "Sorry, you cannot list resources.")),
     ]
     return Starlette(routes=routes, exception_handlers={404: _no_route, 405: _no_route})
 
@@ -145,6 +149,30 @@ def _refund(state: State, request: Request) -> Response:
     if doc is None or doc.parent != order:
         raise _Wrong(404, "woocommerce_rest_shop_order_refund_invalid_id", "Invalid ID.")
     return JSONResponse(_shown(doc, _ORDER_REFUNDS, request.query_params.get("_fields")))
+
+
+def _analytics(state: State, request: Request) -> Response:
+    """The shop's own totals by day; only `interval=day`, oldest first, as the connector asks."""
+    query = request.query_params
+    _one_of(query, "interval", ("day",), "week")
+    _one_of(query, "order", ("asc",), "desc")
+    per_page, page = _whole(query, "per_page", 10, highest=100), _whole(query, "page", 1)
+    zone = _store_zone(state)
+    first, last = (
+        datetime.fromtimestamp(_moment(name, query.get(name, ""), zone), zone).date()
+        for name in ("after", "before")
+    )
+    answer, days = reports.revenue_stats(state, zone, first=first, last=last, page=page, per_page=per_page)
+    return JSONResponse(
+        answer, headers={"X-WP-Total": str(days), "X-WP-TotalPages": str(-(-days // per_page))}
+    )
+
+
+def _sales(state: State, request: Request) -> Response:
+    query = request.query_params
+    today = datetime.now(_store_zone(state)).date().isoformat()
+    first, last = (date.fromisoformat(query.get(name, today)) for name in ("date_min", "date_max"))
+    return JSONResponse(reports.sales(first, last))
 
 
 def _list(state: State, request: Request, collection: _Collection) -> Response:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -18,7 +18,9 @@ import structlog
 from connectors.contract import (
     Connector,
     Context,
+    ControlDay,
     ControlItem,
+    ControlRefund,
     Cursor,
     Finding,
     Held,
@@ -32,6 +34,7 @@ from connectors.errors import ConnectorError
 from connectors.http import Answer, HttpSettings
 from connectors.shops import woocommerce_audit as audit
 from connectors.shops import woocommerce_wire as wire
+from connectors.shops.woocommerce_control import Control
 from connectors.shops.woocommerce_walk import ModifiedWalk
 
 API = "/wp-json/wc/v3"
@@ -105,6 +108,13 @@ class WooCommerce:
                 ),
             )
         )
+        self._control = Control(
+            get=self._http.get,
+            numbered=self._numbered,
+            refund_pages=self._refunds,
+            refunds_of=self._refunds_of,
+            root=options.base_url,
+        )
 
     def read(self, stream: str, window: Window) -> Iterator[Page]:
         """Yield the pages of `orders`, `refunds`, `products` or `contacts`."""
@@ -142,7 +152,23 @@ class WooCommerce:
 
     def control_items(self, since: datetime, until: datetime) -> Iterator[ControlItem]:
         """Every order created within the window, by another road than the order stream: by creation."""
-        return audit.control_items(self._numbered, since, until)
+        return self._control.items(since, until)
+
+    def control_refunds(self, since: datetime, until: datetime) -> Iterator[ControlRefund]:
+        """Every refund created within the window."""
+        return self._control.refunds(since, until)
+
+    def control_days(self, first: date, last: date) -> Iterator[ControlDay]:
+        """What the shop's analytics say of these days."""
+        return self._control.days(first, last)
+
+    def control_named(self, ids: Sequence[str]) -> Iterator[ControlItem]:
+        """Those of these orders that there are, the trash included."""
+        return self._control.named(ids)
+
+    def read_named(self, stream: str, ids: Sequence[str]) -> Page:
+        """These orders or refunds as they are now; what is gone comes as deleted."""
+        return self._control.read_named(stream, ids)
 
     def ids(self, stream: str, since: datetime, until: datetime) -> Iterator[Ids]:
         """The ids of all `orders` or `refunds` created within the window; none of refunds before WooCommerce 9.0,
@@ -229,7 +255,7 @@ class WooCommerce:
             "order": "asc",
         }
         for rows in self._numbered(path, params):
-            wanted = [row for row in rows.rows if audit.within(row.modified_at, window.since, window.until)]
+            wanted = [row for row in rows.rows if wire.within(row.modified_at, window.since, window.until)]
             latest = max((row.modified_at for row in wanted if row.modified_at), default=latest)
             yield Page(_records(wanted))
         yield Page((), cursor=Cursor(at=latest) if latest else None)

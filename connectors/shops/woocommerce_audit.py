@@ -1,5 +1,4 @@
-"""What a WooCommerce shop holds now, by another road than the streams: the control total, the ids of orders and
-refunds, and whether one of them was deleted.
+"""What a WooCommerce shop holds now: the ids of orders and refunds, and whether one of them was deleted.
 
 A shop says nothing of what was deleted for good: it is only missing from its lists.
 """
@@ -12,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from connectors.contract import ControlItem, Held, Ids, RawRecord
+from connectors.contract import Held, Ids, RawRecord
 from connectors.errors import ConnectorError
 from connectors.http import Http
 from connectors.shops import woocommerce_wire as wire
@@ -20,7 +19,6 @@ from connectors.shops import woocommerce_wire as wire
 Numbered = Callable[[str, Mapping[str, Any]], Iterator[wire.Rows]]
 """All pages of a list sorted by id; a page may come again (`WooCommerce._numbered`)."""
 
-CONTROL_FIELDS = "id,status,currency,total,date_created_gmt"
 # `any` holds the trash in a shop with the newer order tables (HPOS), and not in others.
 STATUSES = ("any", "trash")
 
@@ -34,32 +32,6 @@ def created(since: datetime, until: datetime) -> dict[str, Any]:
         "orderby": "id",
         "order": "asc",
     }
-
-
-def within(time: datetime | None, since: datetime, until: datetime) -> bool:
-    """Whether the shop's time lies in the window; one that cannot be read does, so that it is not lost."""
-    return time is None or since <= time < until
-
-
-def control_items(numbered: Numbered, since: datetime, until: datetime) -> Iterator[ControlItem]:
-    """Every order created within the window."""
-    params = {**created(since, until), "_fields": CONTROL_FIELDS}
-    in_trash: set[str] = set()
-    for status in STATUSES:
-        last_id = -1
-        for rows in numbered("/orders", {**params, "status": status}):
-            for row in rows.rows:
-                number = int(row.id) if row.id.isdecimal() else None
-                if number is not None:
-                    if number <= last_id:
-                        continue  # a page was read again
-                    last_id = number
-                if row.id in in_trash or not within(row.created_at, since, until):
-                    continue
-                item = row.item
-                if item.status == "trash":
-                    in_trash.add(row.id)
-                yield ControlItem(row.id, str(item.status), str(item.currency), str(item.total))
 
 
 def ids(numbered: Numbered, stream: str, since: datetime, until: datetime) -> Iterator[Ids]:

@@ -58,9 +58,14 @@ class _Item(msgspec.Struct):
     status: Any = None
     currency: Any = None
     total: Any = None
+    total_tax: Any = None
+    shipping_total: Any = None
     date_created_gmt: Any = None
     date_modified_gmt: Any = None
+    date_paid_gmt: Any = None
     refunds: Any = None
+    parent_id: Any = None  # of a refund: its order
+    amount: Any = None  # of a refund
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +142,11 @@ def time_of(value: Any) -> datetime | None:
     except ValueError:
         return None
     return time.replace(tzinfo=UTC) if time else None
+
+
+def within(time: datetime | None, since: datetime, until: datetime) -> bool:
+    """Whether the shop's time lies in the window; one that cannot be read does, so that it is not lost."""
+    return time is None or since <= time < until
 
 
 def after(inclusive: datetime) -> datetime:

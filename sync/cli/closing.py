@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any
 
 import typer
@@ -14,10 +14,11 @@ from mappings.unfit import Unfit
 from sync import process
 from sync.attribute.rules import Policy
 from sync.attribute.store import Ref, last_policy
-from sync.cli import output
+from sync.cli import output, reconcile
 from sync.cli.reports import parse_period
 from sync.cli.runtime import ConfigOption, Exit, FormatOption, jsonable, opened, wrong
 from sync.ledger import closing, store
+from sync.ledger.reconcile import Reconciled
 from sync.report import explain
 from sync.report.period import Period
 from sync.rulebook import policy_of
@@ -48,7 +49,9 @@ def close(
     """
     asked = parse_period(period)
     with opened(config) as workspace:
-        reconciled: dict[str, Any] = {}
+        # Before the journal is locked, so that no shop that is slow to answer holds up the booking.
+        shown = _reconciled(workspace, asked)
+        reconciled: dict[str, Any] = {result["connector"]: result for result in shown}
         with workspace.engine.begin() as connection:
             store.lock(connection)
             now = datetime.now(UTC)
@@ -60,6 +63,7 @@ def close(
                 today=now.astimezone(workspace.zone).date(),
                 money_streams=_money_streams(workspace),
             )
+            found += closing.unreconciled(connection, shown)
             if not found:
                 body = closing.close(
                     connection,
@@ -80,6 +84,18 @@ def close(
         f"Closed: every day before {asked.until.isoformat()}, on {len(body['accounts']):,} accounts,"
         f" up to entry {body['last_entry']:,}."
     )
+
+
+def _reconciled(workspace: Workspace, asked: Period) -> list[Reconciled]:
+    """Each shop beside the journal, for all days that are to be closed."""
+    with workspace.engine.connect() as connection:
+        since = store.closed_until(connection)
+    if since is not None and since >= asked.until:
+        return []
+    period = Period(since, asked.until) if since else None
+    names = [connector.name for connector in workspace.config.connectors]
+    last = asked.until - timedelta(days=1)
+    return reconcile.shops(workspace, names, period, named=f"{since}..{last}", until=asked.until)
 
 
 def _money_streams(workspace: Workspace) -> list[Ref]:

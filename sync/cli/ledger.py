@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from sync.cli import closing, proving
+from sync.cli import bridge, closing, proving, reconcile
 
-app = typer.Typer(no_args_is_help=True, help="The books: close periods, restate, adjust, prove.")
-closing.register(app)
-proving.register(app)
+app = typer.Typer(
+    no_args_is_help=True, help="The books: tie them to the shop, close periods, restate, adjust, prove."
+)
+for part in (reconcile, bridge, closing, proving):
+    part.register(app)

@@ -20,7 +20,7 @@ app = typer.Typer(
     help="Links each sale to its originating campaign, keeps the books, tells the CRM.",
     epilog="Start with: [bold]leadledger demo[/bold], or [bold]leadledger init[/bold] for your own shop. "
     "Exit codes: 0 done, 1 some records set aside or refused, 2 config, 3 a connector failed, 4 busy, "
-    "5 verify found something wrong.",
+    "5 verify or reconcile found something wrong.",
 )
 for part in (setup, operate, look, sandbox, bench):
     part.register(app)

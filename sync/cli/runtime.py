@@ -35,7 +35,7 @@ class Exit(IntEnum):
     config = 2  # the config or the command line is wrong; nothing ran
     failed = 3  # a connector failed
     busy = 4  # another process is doing this
-    unproven = 5  # `verify` found something wrong
+    unproven = 5  # `verify` or `ledger reconcile` found something wrong
     stopped = 130  # Ctrl-C
 
 

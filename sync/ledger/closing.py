@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -79,6 +79,26 @@ def obstacles(
         todo = "leadledger report pushes" if row.status == "refused" else f"leadledger push {row.destination}"
         what = f"{row.contacts} contacts with revenue of the period are {row.status} for {row.destination}"
         found.append(Obstacle(what, todo))
+    return found
+
+
+def unreconciled(connection: Connection, shops: Sequence[dict[str, Any]]) -> list[Obstacle]:
+    """What `sync.ledger.reconcile` found of each shop, as far as it stands in the way; and whether anything was
+    booked since it was asked. The caller holds the journal's lock."""
+    last_id, _ = store.head(connection)
+    found = []
+    for shop in shops:
+        last = date.fromisoformat(shop["until"]) - timedelta(days=1)
+        command = (
+            f"leadledger ledger reconcile --period {shop['since']}..{last} --connector {shop['connector']}"
+        )
+        if shop["differences"]:
+            more = "" if shop["complete"] else "more than "
+            what = f"{more}{len(shop['differences'])} differences from {shop['connector']}'s own orders"
+            found.append(Obstacle(what, command))
+        if shop["last_entry"] != last_id:
+            what = f"entries were booked while {shop['connector']} was being asked"
+            found.append(Obstacle(what, "close it again"))
     return found
 
 

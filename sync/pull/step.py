@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import structlog
 from sqlalchemy.engine import Connection, Engine
 
-from connectors.contract import Cursor, Page, Source, Stream, Window
+from connectors.contract import NAMED_MAX, Cursor, Findable, Page, Source, Stream, Window
 from connectors.errors import ConnectorError
 from mappings.engine import Mapping
 from sync import runs
@@ -114,6 +114,21 @@ def read(
         run.problems.append(problem)
         log.warning("count_differs", stream=stream.name, said=said, came=len(came))
     return True
+
+
+def read_named(
+    engine: Engine, run: runs.Run, plan: Plan, stream: Stream, ids: Sequence[str], *, say: Say
+) -> None:
+    """Read these records again, wherever the cursor stands: what was deleted, or edited without its time of change
+    moving, is found no other way. Raises a `ConnectorError`; what was read before stays."""
+    source = plan.source
+    assert isinstance(source, Findable), "the caller asked for a connector that shows named records"
+    for at in range(0, len(ids), NAMED_MAX):
+        run.go_on()
+        page = source.read_named(stream.name, ids[at : at + NAMED_MAX])
+        with engine.begin() as connection:
+            _commit_page(connection, run, plan, stream, page, None, live=False)
+        say(f"{plan.connector}: {min(at + NAMED_MAX, len(ids)):,} of {len(ids):,} {stream.name} read again")
 
 
 def _text(cursor: Cursor | None) -> str | None:

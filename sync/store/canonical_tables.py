@@ -83,3 +83,8 @@ CANONICAL: dict[str, sa.Table] = {kind: _canonical(kind, record) for kind, recor
 sa.Index(None, CANONICAL["refund"].c.connector, CANONICAL["refund"].c.order_id)
 sa.Index(None, CANONICAL["order"].c.occurred_at)
 sa.Index(None, CANONICAL["rate"].c.connector, CANONICAL["rate"].c.day)
+sa.Index(
+    "ix_spend_claimed",
+    CANONICAL["spend"].c.day,
+    postgresql_where=CANONICAL["spend"].c.claimed_minor.is_not(None),
+)

@@ -19,7 +19,7 @@ runs = sa.Table(
     metadata,
     sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
     sa.Column("connector", sa.Text, nullable=False),
-    sa.Column("kind", sa.Text, nullable=False),  # pull | push | backfill | retry
+    sa.Column("kind", sa.Text, nullable=False),  # pull | push | backfill | retry | reread
     sa.Column("due_at", Time),  # set for scheduled runs only
     sa.Column("status", sa.Text, nullable=False),  # queued | running | done | partial | failed | abandoned
     sa.Column("fence", sa.Uuid, nullable=False),
@@ -303,6 +303,11 @@ entries = sa.Table(
     sa.UniqueConstraint("reverses"),
     sa.Index("ix_entries_subject", "connector", "subject"),
     sa.Index(None, "posted_on"),
+)
+sa.Index(  # what was learnt of a day after its period was closed
+    "ix_entries_late",
+    entries.c.business_day,
+    postgresql_where=entries.c.posted_on != entries.c.business_day,
 )
 sa.Index(
     "uq_entries_live_part",

@@ -51,6 +51,9 @@ SAID = {
     },
     "finance.md": {
         "leadledger verify": "control total of shop",
+        "leadledger ledger reconcile --period 2026-05": "No difference.",
+        "leadledger ledger bridge --period 2026-05": "Residual: 0.00 PLN",
+        'leadledger ledger bridge --period 2026-05 --line "no match"': "in all",
         "leadledger explain 10012 --no-body": "Revenue:Shop:shop",
         "leadledger export journal --period 2026-05 --as xlsx --out 2026-05.xlsx": "Wrote 2026-05.xlsx",
         "leadledger export journal --period 2026-05 --as beancount --out 2026-05.beancount": "PLN",

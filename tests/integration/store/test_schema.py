@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection, Engine
 from sync.store import db, schema
 from sync.store.tables import metadata
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0006", "0007", "0008")
+REVISIONS = tuple(f"{number:04d}" for number in range(1, 9))
 _numbers = itertools.count(1)
 
 

@@ -8,7 +8,8 @@ import hmac
 import json
 import math
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -376,9 +377,42 @@ def test_control_items_are_every_order_by_creation(vendor, make, hpos):
         "7": "trash",
         "9": "cancelled",
     }
-    assert items[0] == ControlItem("2", "processing", "PLN", "10.00")
+    assert items[0] == ControlItem(
+        "2",
+        "processing",
+        "PLN",
+        "10.00",
+        created_at=SINCE,
+        modified_at=shop.changed[2].replace(microsecond=0),
+        refunded="0",
+        counted=True,
+    )
     assert {call["orderby"] for call in shop.calls} == {"id"}
     assert "billing" not in shop.calls[0]["_fields"]
+
+
+def test_control_days_are_the_analytics_before_refunds(vendor, make):
+    """What a WooCommerce 10.3.6 answered for three orders of 972.54 PLN, of which 393.47 were given back."""
+    said = {
+        "intervals": [
+            {
+                "date_start_gmt": "2026-11-22 23:00:00",
+                "date_end_gmt": "2026-11-23 22:59:59",
+                "subtotals": {"orders_count": 3, "total_sales": 579.0699999999999, "refunds": 393.47},
+            }
+        ]
+    }
+    route = vendor.get(url__regex=r".*/wp-json/wc-analytics/reports/revenue/stats.*")
+    route.mock(return_value=httpx.Response(200, json=said))
+    [day] = make().control_days(date(2026, 11, 23), date(2026, 11, 23))
+    assert (day.since, day.until) == (
+        datetime(2026, 11, 22, 23, tzinfo=UTC),
+        datetime(2026, 11, 23, 23, tzinfo=UTC),
+    )
+    assert (day.orders, Decimal(day.refunds)) == (3, Decimal("393.47"))
+    assert round(Decimal(day.gross), 4) == Decimal("972.54")
+    query = vendor.calls[0].request.url.params
+    assert (query["after"], query["before"]) == ("2026-11-23T00:00:00", "2026-11-23T23:59:59")
 
 
 # credentials and rights
