@@ -292,9 +292,8 @@ entries = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("author", sa.Text, nullable=False),
     sa.Column("reverses", sa.BigInteger, sa.ForeignKey("entries.id")),
-    sa.Column(
-        "refers_to", sa.BigInteger, sa.ForeignKey("entries.id")
-    ),  # of a refund its sale; else what it replaces
+    # Of a refund its sale; of others what they replace.
+    sa.Column("refers_to", sa.BigInteger, sa.ForeignKey("entries.id")),
     sa.Column("evidence_id", sa.BigInteger),
     sa.Column("evidence_sha256", BYTEA),
     sa.Column("prev_hash", BYTEA, nullable=False),
