@@ -1,4 +1,4 @@
-"""Commands that look: status, runs, explain, verify."""
+"""Commands that look: status, runs, verify; and explain, which has a module of its own."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from connectors.errors import ConnectorError
 from sync import work
 from sync.attribute import store as attribution_store
 from sync.attribute.rules import Policy
-from sync.cli import output
+from sync.cli import explain, output
 from sync.cli.runtime import ConfigOption, Exit, FormatOption, jsonable, known_connectors, opened, wrong
 from sync.ledger import fx_store, heads, seal, verify_heads, witness
 from sync.ledger import verify as verifying
 from sync.pull import rules
-from sync.report import explain as explaining
 from sync.report import operations
 from sync.rulebook import policy_of
 from sync.runs import LEDGER
@@ -33,7 +32,7 @@ from sync.workspace import Workspace
 def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Look")(status)
     app.command("runs", rich_help_panel="Look")(list_runs)
-    app.command(rich_help_panel="Look")(explain)
+    app.command(rich_help_panel="Look")(explain.explain)
     app.command(rich_help_panel="Look")(verify)
 
 
@@ -147,107 +146,6 @@ def _took(row: dict[str, Any]) -> str:
 
 def _shown(counts: dict[str, int]) -> dict[str, int]:
     return {k: v for k, v in counts.items() if k not in ("fetched", "unchanged", "sent")}
-
-
-def explain(
-    order: Annotated[str, typer.Argument(help="An order's id or number, or connector:id.")],
-    config: ConfigOption = None,
-    body: Annotated[bool, typer.Option("--body/--no-body", help="With the vendor's bytes.")] = True,
-    form: Annotated[
-        output.Format, typer.Option("--format", "-f", help="table or json.")
-    ] = output.Format.table,
-) -> None:
-    """Open an order: its credits, the touches, the policy, the entries, down to the vendor's bytes.
-
-    Example: leadledger explain shop:17
-    """
-    with opened(config) as workspace, workspace.engine.connect() as connection:
-        refs = explaining.find_orders(connection, order)
-        if not refs:
-            raise wrong(f"There is no order {order!r}. Try its id, its number, or connector:id.")
-        if len(refs) > 1:
-            raise wrong(f"{order!r} may be {', '.join(':'.join(ref) for ref in refs)}: say which.")
-        found = explaining.explain(connection, *refs[0])
-        zone, language = workspace.zone, workspace.config.workspace.language
-    if form is output.Format.json:
-        output.print_json(found)
-        return
-    _print_order(found, zone, language, with_body=body)
-
-
-def _print_order(found: dict[str, Any], zone: Any, language: str, *, with_body: bool) -> None:
-    order = found["order"]
-    currency = order["currency"] if order else (found["entries"] or [{"currency": "EUR"}])[0]["currency"]
-
-    def money(amount: int) -> str:
-        return f"{output.money(amount, currency, language)} {currency}"
-
-    def when(text: str) -> str:
-        return output.local(datetime.fromisoformat(text), zone)
-
-    def source(evidence: dict[str, Any]) -> None:
-        output.line(
-            f"    evidence {evidence['id']}: {evidence['source']}, fetched {when(evidence['fetched_at'])} "
-            f"in run {evidence['run']}, SHA-256 {evidence['sha256']}"
-        )
-        if with_body:
-            output.line(f"    {evidence['body']}")
-
-    output.heading(f"Order {found['order_id']} of {found['connector']}")
-    if order is None:
-        output.line("The shop no longer has it.")
-    else:
-        output.line(f"{order['status']}, {money(order['total_minor'])}, ordered {when(order['ordered_at'])}")
-        source(found["evidence"])
-    output.heading("Credits")
-    policy = found["policy"]
-    if policy:
-        output.line(
-            f"policy {policy['version']}: {policy['model']} touch, lookback {policy['lookback_days']} days, "
-            f"in force since {when(policy['valid_from'])}"
-        )
-    for credit in found["credits"]:
-        to = (
-            f"{credit['campaign']} ({credit['source']})"
-            if credit["campaign"]
-            else f"unattributed: {credit['reason']}"
-        )
-        output.line(f"  {money(credit['amount_minor'])} to {to}")
-        if credit["touch"]:
-            output.line(
-                f"    by {credit['touch']['kind']} {credit['touch']['id']} at {when(credit['touch']['at'])}"
-            )
-            source(credit["touch"]["evidence"])
-    if not found["credits"]:
-        output.line("none: the order is no sale")
-    if found["person"]:
-        output.heading(f"Person {found['person']}")
-        for record in found["identity"]["records"]:
-            keys = ", ".join(record["keys"]) or "no key"
-            ignored = f" (ignored: {', '.join(record['ignored_keys'])})" if record["ignored_keys"] else ""
-            output.line(f"  {record['record']} by {keys}{ignored}")
-        for change in found["identity"]["changes"]:
-            by = f" by {', '.join(change['by'])}" if change["by"] else ""
-            output.line(f"  {when(change['at'])}  {change['kind']} with {', '.join(change['with'])}{by}")
-        for event in found["journey"]:
-            reason = f", {event['reason']}" if event["reason"] else ""
-            output.line(f"  {when(event['at'])}  {event['stage']} by {event['who']} ({event['why']}{reason})")
-    for refund in found["refunds"]:
-        output.heading(f"Refund {refund['id']}")
-        output.line(
-            f"{refund['amount']} {currency} at {when(refund['at'])}: {refund['reason'] or 'no reason'}"
-        )
-        source(refund["evidence"])
-    output.heading("Journal")
-    for entry in found["entries"]:
-        back = f", reverses entry {entry['reverses']}" if entry["reverses"] else ""
-        output.line(
-            f"  entry {entry['entry']}, {entry['kind']} of {when(entry['happened_at'])}, "
-            f"booked {when(entry['booked_at'])}: {entry['reason']}{back}"
-        )
-        for posting in entry["postings"]:
-            output.line(f"    {money(posting['amount_minor']):>18}  {posting['account']}")
-        output.line(f"    sealed {entry['hash']}")
 
 
 def verify(

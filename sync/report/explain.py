@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from sync.attribute import campaigns as naming
 from sync.attribute.store import known_campaigns
 from sync.ledger import accounts
-from sync.ledger.rules import Live
-from sync.ledger.store import read_booked
+from sync.match.rules import Key, Ref
+from sync.report import identity_path, rounding, sharing
+from sync.report.known import EVER
 from sync.store.tables import (
     CANONICAL,
     attributions,
-    credits,
     entries,
     evidence,
     person_events,
@@ -54,8 +54,14 @@ def find_orders(connection: Connection, order: str) -> list[tuple[str, str]]:
     return list(dict.fromkeys([*found, *(ref for ref in gone if not rest or ref[0] == connector)]))
 
 
-def explain(connection: Connection, connector: str, order_id: str) -> dict[str, Any]:
-    """All that is known of an order; ``order`` is None when the shop no longer has it."""
+def explain(
+    connection: Connection, connector: str, order_id: str, *, as_of: datetime | None = None
+) -> dict[str, Any]:
+    """All that is known of an order; ``order`` is None when the shop no longer has it.
+
+    With `as_of` the entries, credits and policy are those of that time. The order, its person and their records
+    are as they are now: of these only the evidence tells what they were.
+    """
     table = CANONICAL["order"]
     order = connection.execute(
         sa.select(table).where(table.c.connector == connector, table.c.external_id == order_id)
@@ -65,21 +71,27 @@ def explain(connection: Connection, connector: str, order_id: str) -> dict[str, 
             attributions.c.connector == connector, attributions.c.order_id == order_id
         )
     ).first()
-    booked = read_booked(connection, [(connector, f"order:{order_id}")])
-    sale = next((e for entries_of in booked.live.values() for e in entries_of if e.part == "sale"), None)
-    version = sale.policy_version if sale else None
+    known = known_campaigns(connection)
+    ref = (connector, order_id)
+    shared = sharing.read(connection, [ref], known=known, known_until=as_of or EVER).get(ref)
+    version = shared.policy_version if shared else None
+    person = attribution.person_id if attribution else None
+    booked = _entries(connection, connector, order_id, as_of)
     return {
+        "what": "order",
         "connector": connector,
         "order_id": order_id,
         "order": None if order is None else _order(order),
         "evidence": None if order is None else _evidence(connection, order.evidence_id),
-        "person": attribution.person_id if attribution else None,
-        "identity": _identity(connection, attribution.person_id) if attribution else None,
-        "journey": _journey(connection, attribution.person_id) if attribution else [],
+        "person": person,
+        "identity": _identity(connection, person) if attribution else None,
+        "journey": _journey(connection, person) if attribution else [],
         "policy": _policy(connection, version) if version else None,
-        "credits": _credits(connection, connector, order_id, sale),
+        "credits": _credits(connection, ref, person, shared) if shared else [],
+        "held": shared.held if shared else "",
         "refunds": _refunds(connection, connector, order_id),
-        "entries": _entries(connection, connector, order_id),
+        "refund_shares": _refund_shares(connector, booked),
+        "entries": booked,
     }
 
 
@@ -110,63 +122,69 @@ def _policy(connection: Connection, version: int) -> dict[str, Any]:
 
 
 def _credits(
-    connection: Connection, connector: str, order_id: str, sale: Live | None
+    connection: Connection, ref: tuple[str, str], person: str | None, shared: sharing.Shared
 ) -> list[dict[str, Any]]:
-    """The credits as the journal has them, each with the touch that earned it.
-
-    A settled order keeps its credits whatever evidence came later: where they are no longer those of the
-    last attribution, no touch stands beside them.
-    """
-    if sale is None:
-        return []
-    names = known_campaigns(connection).names
-    shares = connection.execute(
-        sa.select(credits)
-        .where(credits.c.connector == connector, credits.c.order_id == order_id)
-        .order_by(credits.c.line)
-    ).all()
-    booked = {a: n for a, n in sale.postings if a.startswith(("Credit:", "Unattributed:"))}
-    attributed: dict[str, int] = {}
-    for row in shares:
-        attributed[row.account] = attributed.get(row.account, 0) + row.amount_minor
-    if {a: n for a, n in attributed.items() if n} == booked:
-        return [
-            _credit(
-                row.account, row.amount_minor, names, _touch(connection, row.touch_connector, row.touch_id)
-            )
-            for row in shares
-        ]
-    return [_credit(account, amount, names, None) for account, amount in booked.items()]
+    """The credits as the journal has them, each with the touch that earned it, its share, and by which keys the
+    touch is the buyer's. One without a touch may have lost it to later evidence: ``held`` says so."""
+    keys = identity_path.read(connection, person) if person else {}
+    found = []
+    for part in shared.parts:
+        touch, path, why = part["touch"], None, None
+        if touch is not None:
+            touch = touch | {"evidence": _evidence(connection, touch["evidence"]["id"])}
+            connector, _, touch_id = touch["id"].partition(":")
+            path, why = _path(ref, (connector, touch_id), keys)
+        found.append(part | {"touch": touch, "path": path, "no_path": why})
+    return found
 
 
-def _credit(
-    account: str, amount: int, names: Mapping[str, str], touch: dict[str, Any] | None
-) -> dict[str, Any]:
-    key = accounts.campaign_key(account) if account.startswith("Credit:") else None
-    source, name = naming.display(key, names) if key else (None, None)
-    reason = None if key else accounts.unpart(account.partition(":")[2])
+def _path(
+    order: tuple[str, str], touch: tuple[str, str], keys: Mapping[Ref, list[Key]] | None
+) -> tuple[list[dict[str, Any]] | None, str | None]:
+    if keys is None:
+        return None, f"the person has more than {identity_path.SIGHTINGS_MAX} records: no way is looked for"
+    steps = identity_path.between(("order", *order), ("touch", *touch), keys)
+    if steps is None:
+        return None, "no keys that are known now lead there: the next sync credits the order anew"
+    return identity_path.told(steps), None
+
+
+def _refund_shares(connector: str, booked: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """From which accounts each refund in force was taken, and how that came out in whole units.
+
+    ``shares`` is by account; an account of a posting that is not in it was decided by the shop's own split or is
+    the excess over the sale."""
+    undone = {entry["reverses"] for entry in booked}
+    live = [e for e in booked if e["reverses"] is None and e["entry"] not in undone and e["postings"]]
+    aside = frozenset({accounts.tax(connector), accounts.shipping(connector)})
+    held: dict[str, int] = {}
+    for entry in live:
+        if entry["part"] == "sale":
+            held = _without_revenue(entry)
+    found = []
+    refunds = [entry for entry in live if entry["part"].startswith("refund:")]
+    for entry in sorted(refunds, key=lambda e: (e["happened_at"], e["part"])):
+        taken = {account: -amount for account, amount in _without_revenue(entry).items()}
+        told = rounding.taken_back(held, taken, aside=aside)
+        found.append(
+            {
+                "refund": entry["part"].partition(":")[2],
+                "entry": entry["entry"],
+                "currency": entry["currency"],
+                "taken": taken,
+                "shares": {account: share.as_json() for account, share in (told or {}).items()},
+            }
+        )
+        for account, amount in taken.items():
+            held[account] = held.get(account, 0) - amount
+    return found
+
+
+def _without_revenue(entry: Mapping[str, Any]) -> dict[str, int]:
     return {
-        "campaign": name,
-        "source": source,
-        "reason": reason,
-        "amount_minor": amount,
-        "account": account,
-        "touch": touch,
-    }
-
-
-def _touch(connection: Connection, connector: str | None, touch_id: str | None) -> dict[str, Any] | None:
-    table = CANONICAL["touch"]
-    row = connection.execute(
-        sa.select(table).where(table.c.connector == connector, table.c.external_id == touch_id)
-    ).first()
-    if row is None:
-        return None
-    return {
-        "id": f"{row.connector}:{row.external_id}",
-        "kind": row.kind,
-        "at": row.occurred_at.isoformat(),
-        "evidence": _evidence(connection, row.evidence_id),
+        line["account"]: line["amount_minor"]
+        for line in entry["postings"]
+        if not line["account"].startswith("Revenue:")
     }
 
 
@@ -189,10 +207,16 @@ def _refunds(connection: Connection, connector: str, order_id: str) -> list[dict
     ]
 
 
-def _entries(connection: Connection, connector: str, order_id: str) -> list[dict[str, Any]]:
+def _entries(
+    connection: Connection, connector: str, order_id: str, as_of: datetime | None
+) -> list[dict[str, Any]]:
     rows = connection.execute(
         sa.select(entries)
-        .where(entries.c.connector == connector, entries.c.subject == f"order:{order_id}")
+        .where(
+            entries.c.connector == connector,
+            entries.c.subject == f"order:{order_id}",
+            entries.c.booked_at <= (as_of or EVER),
+        )
         .order_by(entries.c.id)
     ).all()
     lines: dict[int, list[dict[str, Any]]] = {}
@@ -202,17 +226,22 @@ def _entries(connection: Connection, connector: str, order_id: str) -> list[dict
         .order_by(postings.c.entry_id, postings.c.line)
     ):
         lines.setdefault(line.entry_id, []).append(
-            {"account": accounts.unpart(line.account), "amount_minor": line.amount_minor}
+            {"account": line.account, "amount_minor": line.amount_minor}
         )
     return [
         {
             "entry": row.id,
             "kind": row.kind,
+            "part": row.part,
             "happened_at": row.happened_at.isoformat(),
+            "business_day": row.business_day.isoformat(),
+            "posted_on": row.posted_on.isoformat(),
             "booked_at": row.booked_at.isoformat(),
             "currency": row.currency,
             "reason": row.reason,
+            "author": row.author,
             "reverses": row.reverses,
+            "refers_to": row.refers_to,
             "policy_version": row.policy_version,
             "hash": bytes(row.hash).hex(),
             "postings": lines.get(row.id, []),
@@ -242,6 +271,7 @@ def _identity(connection: Connection, person_id: str | None) -> dict[str, Any]:
         sa.select(person_events).where(person_events.c.person_id == person_id).order_by(person_events.c.id)
     )
     return {
+        "records_shown_max": MATCHES_MAX,
         "records": [
             {
                 "record": f"{r.kind} {r.connector}:{r.external_id}",
