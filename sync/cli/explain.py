@@ -147,6 +147,7 @@ def _heading(
     return {
         "workspace": workspace.config.workspace.name,
         "asked": f"{subject.kind} {subject.name}",
+        "called": subject.called,
         "period": period,
         "as_of": known_at.astimezone(workspace.zone).isoformat() if known_at else None,
         "timezone": str(workspace.zone),

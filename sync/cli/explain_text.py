@@ -117,8 +117,8 @@ def _campaign(found: dict[str, Any], zone: ZoneInfo, language: str) -> None:
     if len(found["names"]) > 1:
         output.line("it was called " + ", ".join(row["name"] for row in found["names"]))
     counts = ", ".join(f"{totals[name]:,} {name}" for name in ("leads", "mql", "sql", "won", "rejected"))
-    output.line(f"{counts}; spend {money(totals['spend_minor'], totals['currency'])}, ")
-    output.line(f"revenue {money(totals['revenue_minor'], totals['currency'])}")
+    spent, sold = (money(totals[f"{n}_minor"], totals["currency"]) for n in ("spend", "revenue"))
+    output.line(f"{counts}; spend {spent}, revenue {sold}")
     for row in found["money"]:
         if row["currency"] != totals["currency"]:
             spent, sold = (money(row[f"{n}_minor"], row["currency"]) for n in ("spend", "revenue"))
