@@ -57,6 +57,9 @@ SAID = {
         "leadledger explain 10012 --no-body": "Revenue:Shop:shop",
         "leadledger export journal --period 2026-05 --as xlsx --out 2026-05.xlsx": "Wrote 2026-05.xlsx",
         "leadledger export journal --period 2026-05 --as beancount --out 2026-05.beancount": "PLN",
+        'leadledger explain "Unattributed:no lead" --period 2026-05': "closing",
+        "leadledger explain Revenue: --as-of 2026-06-01T12:00": "Postings",
+        "leadledger explain meta:120200000300001 --period 2026-05": "Spend by day",
     },
     "audit.md": {
         "leadledger ledger export --bundle books.zip": "up to head",
