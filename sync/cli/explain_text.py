@@ -164,7 +164,9 @@ def _campaign(found: dict[str, Any], zone: ZoneInfo, language: str) -> None:
 def _credited(order: dict[str, Any], zone: ZoneInfo, language: str) -> None:
     money = partial(amount, language, currency=order["currency"])
     whole = f" of {money(order['order_revenue_minor'])}" if order["order_revenue_minor"] else ""
-    output.line(f"  {order['connector']} {order['subject']}: {money(order['amount_minor'])}{whole}".rstrip())
+    if order["converted_from"]:
+        whole += f", converted from {', '.join(order['converted_from'])}"
+    output.line(f"  {order['connector']} {order['subject']}: {money(order['amount_minor'])}{whole}")
     for credit in order["credits"]:
         if touch := credit["touch"]:
             output.line(

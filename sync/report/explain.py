@@ -242,6 +242,7 @@ def _entries(
             "author": row.author,
             "reverses": row.reverses,
             "refers_to": row.refers_to,
+            "rate": row.rate,
             "policy_version": row.policy_version,
             "hash": bytes(row.hash).hex(),
             "postings": lines.get(row.id, []),

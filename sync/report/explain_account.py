@@ -23,7 +23,7 @@ def explain(
     in minor units, credits negative.
     """
     asked: dict[str, Any] = {
-        "account": account,
+        "accounts": [account],
         "below": account.rstrip(":") + ":",
         "period": period,
         "as_of": as_of,

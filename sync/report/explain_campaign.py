@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from mappings.currencies import EXPONENTS
 from sync.attribute import campaigns as naming
 from sync.attribute.store import known_campaigns
 from sync.ledger import accounts
@@ -90,16 +91,17 @@ def _names(connection: Connection, key: str) -> list[dict[str, Any]]:
     return [{"name": row.name, "seen_at": row.seen_at.isoformat()} for row in rows]
 
 
-def _only(root: str, key: str, period: Period, as_of: datetime | None) -> dict[str, Any]:
-    """One account and none below it: a campaign's has no more parts."""
+def _of(root: str, key: str, period: Period, as_of: datetime | None) -> dict[str, Any]:
+    """The campaign's account under `root`, and what it holds of other currencies in the reporting one."""
     account = accounts.campaign(root, key)
-    return {"account": account, "below": account + ":", "period": period, "as_of": as_of}
+    converted = [accounts.converted(currency, account) for currency in EXPONENTS]
+    return {"accounts": [account, *converted], "period": period, "as_of": as_of}
 
 
 def _money(connection: Connection, key: str, period: Period, as_of: datetime | None) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for root, name in (("Credit", "revenue_minor"), ("Spend", "spend_minor")):
-        for row in journal.sums(connection, **_only(root, key, period, as_of)):
+        for row in journal.sums(connection, **_of(root, key, period, as_of)):
             blank = {"currency": row.currency, "revenue_minor": 0, "spend_minor": 0}
             found.setdefault(row.currency, blank)[name] += int(row.moved)
     return [found[currency] for currency in sorted(found)]
@@ -121,7 +123,7 @@ def _spend(
     connection: Connection, key: str, period: Period, as_of: datetime | None
 ) -> Iterator[dict[str, Any]]:
     """By day it counts on and currency: the sum, and the entries, restated ones among them, with their evidence."""
-    lines = journal.lines(connection, **_only("Spend", key, period, as_of))
+    lines = journal.lines(connection, **_of("Spend", key, period, as_of))
     for day, of_day in groupby(lines, key=lambda line: line["posted_on"]):
         held: dict[str, list[dict[str, Any]]] = {}
         for line in of_day:
@@ -137,7 +139,7 @@ def _orders(
     """By order what is credited to the campaign, by which entries and, as far as the sale stands so, by which touch
     and with what weight. An adjustment is no order, and stands by itself."""
     account = accounts.campaign("Credit", key)
-    lines = journal.lines(connection, **_only("Credit", key, period, as_of), by_subject=True)
+    lines = journal.lines(connection, **_of("Credit", key, period, as_of), by_subject=True)
     subjects = (
         (subject, list(entries))
         for subject, entries in groupby(lines, key=lambda line: (line["connector"], line["subject"]))
@@ -159,6 +161,7 @@ def _of_subject(
     mine = [part for part in shared.parts if part["account"] == account] if shared else []
     for currency in sorted({line["currency"] for line in entries}):
         of_currency = [line for line in entries if line["currency"] == currency]
+        as_sold = shared is not None and shared.currency == currency  # else it is the worth of what was sold
         yield {
             "connector": subject[0],
             "subject": subject[1],
@@ -167,10 +170,16 @@ def _of_subject(
             "person": shared.person if shared else None,
             "model": shared.model if shared else None,
             "policy_version": shared.policy_version if shared else None,
-            "order_revenue_minor": shared.revenue_minor if shared else 0,
+            "converted_from": sorted({c for c in map(_converted_from, of_currency) if c}),
+            "order_revenue_minor": shared.revenue_minor if shared and as_sold else 0,
             "credits": [
-                {"amount_minor": p["amount_minor"], "touch": p["touch"], "share": p["share"]} for p in mine
+                {"amount_minor": p["amount_minor"], "touch": p["touch"], "share": p["share"]}
+                for p in (mine if as_sold else ())
             ],
             "held": shared.held if shared else "",
             "entries": of_currency,
         }
+
+
+def _converted_from(line: dict[str, Any]) -> str | None:
+    return accounts.unconverted(line["account"])[0]

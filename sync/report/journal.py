@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +24,8 @@ _SUMS = sa.text(
            coalesce(sum(p.amount_minor) FILTER (WHERE e.posted_on >= :since), 0) AS moved,
            count(*) FILTER (WHERE e.posted_on >= :since) AS postings
       FROM postings p JOIN entries e ON e.id = p.entry_id
-     WHERE (p.account = :account OR starts_with(p.account, :below))
+     WHERE (p.account = ANY(CAST(:accounts AS text[]))
+            OR CAST(:below AS text) <> '' AND starts_with(p.account, :below))
        AND e.posted_on < :until AND e.booked_at <= :known_until
      GROUP BY 1, 2 ORDER BY p.account COLLATE "C", 2
     """
@@ -36,7 +37,8 @@ _LINES = sa.text(
            (SELECT array_agg(o.account ORDER BY o.line) FROM postings o WHERE o.entry_id = e.id) AS accounts,
            (SELECT array_agg(o.amount_minor ORDER BY o.line) FROM postings o WHERE o.entry_id = e.id) AS amounts
       FROM postings p JOIN entries e ON e.id = p.entry_id LEFT JOIN evidence v ON v.id = e.evidence_id
-     WHERE (p.account = :account OR starts_with(p.account, :below))
+     WHERE (p.account = ANY(CAST(:accounts AS text[]))
+            OR CAST(:below AS text) <> '' AND starts_with(p.account, :below))
        AND e.posted_on >= :since AND e.posted_on < :until AND e.booked_at <= :known_until
      ORDER BY CASE WHEN CAST(:by_subject AS boolean) THEN e.connector ELSE '' END COLLATE "C",
               CASE WHEN CAST(:by_subject AS boolean) THEN e.subject ELSE '' END COLLATE "C", e.posted_on, e.id, p.line
@@ -53,36 +55,40 @@ def head(connection: Connection, as_of: datetime | None) -> dict[str, Any] | Non
 
 
 def sums(
-    connection: Connection, *, account: str, below: str, period: Period, as_of: datetime | None
+    connection: Connection,
+    *,
+    accounts: Sequence[str],
+    below: str = "",
+    period: Period,
+    as_of: datetime | None,
 ) -> list[sa.Row[Any]]:
     """By account and currency: `opening` before the period, `moved` and `postings` in it.
 
-    Taken are `account`, and each account whose name starts with `below`, which must not be empty.
+    Taken are `accounts`, and those whose names start with `below`, where that is not empty.
     """
-    return list(connection.execute(_SUMS, _bounds(account, below, period, as_of)))
+    return list(connection.execute(_SUMS, _bounds(accounts, below, period, as_of)))
 
 
 def lines(
     connection: Connection,
     *,
-    account: str,
-    below: str,
+    accounts: Sequence[str],
+    below: str = "",
     period: Period,
     as_of: datetime | None,
     by_subject: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Each posting to these accounts that counts in the period, with its entry, by the day it counts on, or by
     order. Read a part at a time: the whole may be larger than memory."""
-    bounds = _bounds(account, below, period, as_of) | {"by_subject": by_subject}
+    bounds = _bounds(accounts, below, period, as_of) | {"by_subject": by_subject}
     found = connection.execute(_LINES, bounds, execution_options={"yield_per": ROWS_AT_ONCE})
     for row in found:
         yield _line(row)
 
 
-def _bounds(account: str, below: str, period: Period, as_of: datetime | None) -> dict[str, Any]:
-    assert below, "every account starts with nothing"
+def _bounds(accounts: Sequence[str], below: str, period: Period, as_of: datetime | None) -> dict[str, Any]:
     return {
-        "account": account,
+        "accounts": list(accounts),
         "below": below,
         "since": period.since,
         "until": period.until,
@@ -117,6 +123,7 @@ def _line(row: Any) -> dict[str, Any]:
         "policy_version": row.policy_version,
         "reverses": row.reverses,
         "refers_to": row.refers_to,
+        "rate": row.rate,
         "evidence": proof,
         "hash": bytes(row.hash).hex(),
         "postings": [

@@ -51,6 +51,7 @@ class Shared:
     """How one order's revenue is shared: `parts` sum to `revenue_minor`. `held` says why no touch is shown."""
 
     sale: int
+    currency: str
     policy_version: int | None
     model: str | None
     person: str | None
@@ -187,6 +188,7 @@ def _shared(
     policy = order.policy
     made = Shared(
         sale=order.sale.id,
+        currency=order.sale.currency,
         policy_version=order.sale.policy_version,
         model=policy.model if policy else None,
         person=getattr(order.attributed, "person_id", None),

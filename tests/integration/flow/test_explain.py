@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.integration.flow import test_fx as fx_world
+
 
 def told(world: Any, *arguments: str) -> Any:
     done = world.run("explain", *arguments, "--format", "json")
@@ -211,3 +213,38 @@ def test_a_page_is_written_whole_or_not_at_all(readable: Any, tmp_path: Path, wh
     assert out.read_text("utf-8").rstrip().endswith("</html>")
     assert list(tmp_path.iterdir()) == [out]
     assert readable.run("explain", what, "--format", "html").out == out.read_text("utf-8")
+
+
+# currencies
+
+
+def test_converted_orders_tie_to_the_report_too(synced: Any) -> None:
+    """Orders in other currencies count in the reporting currency, and open to the rate of each."""
+    id = synced.value("SELECT order_id FROM credits WHERE campaign IS NOT NULL ORDER BY 1 LIMIT 1")
+    email = synced.value("SELECT email FROM orders WHERE external_id = :id", id=id)
+    at = synced.value(
+        'SELECT to_char(occurred_at, \'YYYY-MM-DD"T"HH24:MI:SS"Z"\') FROM orders WHERE external_id = :id',
+        id=id,
+    )
+    market = fx_world.MARKET.replace("external_id: id", "external_id: id\n            email: email", 1)
+    synced.edit(("\nidentity:\n", market + "\nidentity:\n"))
+    row = {"id": "EURO", "at": at, "status": "completed", "currency": "EUR", "total": "100.01", "refunds": []}
+    (synced.folder / "market.jsonl").write_text(json.dumps(row | {"email": email}) + "\n")
+    synced.sync("market", pushes=False)
+    fx_world.name_bank(synced, "nbp")
+    synced.sync("nbp", pushes=False)
+    report = synced.run("report", "campaigns", "--format", "json").json
+    converted = 0
+    for row in report["campaigns"]:
+        found = told(synced, row["key"], "--kind", "campaign")
+        assert found["totals"]["revenue_minor"] == row["revenue_minor"], row["key"]
+        _the_parts_sum_to_the_totals(found, report["currency"])
+        for order in found["orders"]:
+            if order["converted_from"]:
+                assert (order["currency"], order["converted_from"], order["credits"]) == ("PLN", ["EUR"], [])
+                assert all(entry["rate"][0]["table"] for entry in order["entries"])
+                converted += order["amount_minor"]
+    assert converted > 0
+    plain, worth = (told(synced, f"{prefix}Credit:") for prefix in ("", "Converted:EUR:"))
+    moved = sum(b["moved_minor"] for f in (plain, worth) for b in f["balances"] if b["currency"] == "PLN")
+    assert moved == report["total"]["credited_minor"]
