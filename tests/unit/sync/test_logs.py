@@ -51,7 +51,7 @@ def test_no_address_survives(address, around):
     local = address.rpartition("@")[0]
     for spelled in (address, quote(address, safe="")):
         masked = logs.mask(around.format(spelled))
-        assert spelled not in masked
+        assert spelled not in masked or set(local) == {"*"}  # that is masked as it is
         assert logs.mask(masked) == masked
         assert len(local) < 2 or f"{local}@" not in masked
 
