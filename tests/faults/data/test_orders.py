@@ -128,7 +128,7 @@ def test_refunds_before_their_orders_wait_for_them(fresh: Any, synced_once: Any)
     assert [run.status for run in fresh.sync("shop", pushes=False).runs] == ["failed"]
     assert fresh.value("SELECT count(*) FROM refunds") > 0
     assert fresh.value("SELECT count(*) FROM orders") == 0
-    assert fresh.value("SELECT count(*) FROM entries") == 0
+    assert fresh.value("SELECT count(*) FROM entries WHERE part <> 'policy'") == 0
     assert {run.status for run in fresh.sync(pushes=False).runs} == {"done"}
     assert fresh.rows(CREDITED) == synced_once.rows(CREDITED)
     assert wrong(fresh) == {}

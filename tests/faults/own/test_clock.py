@@ -71,7 +71,10 @@ def pulled(world: World, now: datetime) -> dict[str, list[tuple[str, str]]]:
 
 
 def cursors(world: World) -> dict[str, datetime]:
-    rows = world.rows("SELECT connector, stream, at FROM cursors WHERE at IS NOT NULL")
+    """By stream how far it was read; when it was last swept is no cursor."""
+    rows = world.rows(
+        "SELECT connector, stream, at FROM cursors WHERE at IS NOT NULL AND stream NOT LIKE '%(sweep)'"
+    )
     return {f"{row.connector} {row.stream}": row.at for row in rows}
 
 
