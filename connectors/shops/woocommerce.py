@@ -38,10 +38,8 @@ from connectors.shops.woocommerce_control import Control
 from connectors.shops.woocommerce_walk import ModifiedWalk
 
 API = "/wp-json/wc/v3"
-CALLS_MAX = 200_000
-"""Bound on the calls of one walk through a list."""
-PARALLEL = 2
-"""Calls at once: a shop's own customers come first."""
+CALLS_MAX = 200_000  # of one walk through a list
+PARALLEL = 2  # calls at once: a shop's own customers come first
 
 log = structlog.get_logger(__name__)
 
@@ -171,8 +169,7 @@ class WooCommerce:
         return self._control.read_named(stream, ids)
 
     def ids(self, stream: str, since: datetime, until: datetime) -> Iterator[Ids]:
-        """The ids of all `orders` or `refunds` created within the window; none of refunds before WooCommerce 9.0,
-        where no list has them."""
+        """The ids of all `orders` or `refunds` created within the window; no refunds before WooCommerce 9.0."""
         if stream == "refunds" and _lacks_route(self._http.get("/refunds", {"per_page": 1, "_fields": "id"})):
             return iter(())
         return audit.ids(self._numbered, stream, since, until)

@@ -49,41 +49,57 @@ def close(
     """
     asked = parse_period(period)
     with opened(config) as workspace:
-        # Before the journal is locked, so that no shop that is slow to answer holds up the booking.
-        shown = _reconciled(workspace, asked)
-        reconciled: dict[str, Any] = {result["connector"]: result for result in shown}
-        with workspace.engine.begin() as connection:
-            store.lock(connection)
-            now = datetime.now(UTC)
-            since = store.closed_until(connection)
-            found = closing.obstacles(
-                connection,
-                since=since,
-                until=asked.until,
-                today=now.astimezone(workspace.zone).date(),
-                money_streams=_money_streams(workspace),
-            )
-            found += closing.unreconciled(connection, shown)
-            if not found:
-                body = closing.close(
-                    connection,
-                    name=period.strip(),
-                    since=since,
-                    until=asked.until,
-                    reconciled=reconciled,
-                    why=why,
-                    author=author or process.user(),
-                    zone=workspace.zone,
-                    now=now,
-                )
+        found, body = close_period(
+            workspace, asked, name=period.strip(), why=why, author=author or process.user()
+        )
     if found:
         output.table("Open", ["what", "what to do"], [[o.what, o.todo] for o in found])
         output.complain(f"{period} was not closed.")
         raise typer.Exit(Exit.partial)
-    output.line(
-        f"Closed: every day before {asked.until.isoformat()}, on {len(body['accounts']):,} accounts,"
+    output.line(said(asked, body))
+
+
+def said(period: Period, body: dict[str, Any]) -> str:
+    """What a close came to, in words."""
+    return (
+        f"Closed: every day before {period.until.isoformat()}, on {len(body['accounts']):,} accounts,"
         f" up to entry {body['last_entry']:,}."
     )
+
+
+def close_period(
+    workspace: Workspace, asked: Period, *, name: str, why: str, author: str
+) -> tuple[list[closing.Obstacle], dict[str, Any]]:
+    """Reconcile the shops and close; returns what stands against it, or else the figures it was closed on."""
+    # Before the journal is locked, so that no shop that is slow to answer holds up the booking.
+    shown = _reconciled(workspace, asked)
+    reconciled: dict[str, Any] = {result["connector"]: result for result in shown}
+    with workspace.engine.begin() as connection:
+        store.lock(connection)
+        now = datetime.now(UTC)
+        since = store.closed_until(connection)
+        found = closing.obstacles(
+            connection,
+            since=since,
+            until=asked.until,
+            today=now.astimezone(workspace.zone).date(),
+            money_streams=_money_streams(workspace),
+        )
+        found += closing.unreconciled(connection, shown)
+        if found:
+            return found, {}
+        body = closing.close(
+            connection,
+            name=name,
+            since=since,
+            until=asked.until,
+            reconciled=reconciled,
+            why=why,
+            author=author,
+            zone=workspace.zone,
+            now=now,
+        )
+    return [], body
 
 
 def _reconciled(workspace: Workspace, asked: Period) -> list[Reconciled]:

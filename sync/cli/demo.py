@@ -22,12 +22,14 @@ from connectors.sandbox import accounts
 from connectors.sandbox.generated import generate
 from connectors.sandbox.olist import load_olist
 from connectors.sandbox.server import HOST, START_WITHIN_S, listen
-from sync import logs, work
+from sync import logs, process, work
+from sync.cli import closing as closes
 from sync.cli import look, output, reports
 from sync.config import Config, load
 from sync.ledger.verify import Check
 from sync.report import campaigns as campaign_report
 from sync.report import funnel as funnel_report
+from sync.report import period
 from sync.report.period import EVER
 from sync.store.embedded import Embedded
 from sync.store.tables import credits, entries, journeys
@@ -41,6 +43,7 @@ PORT_FILE = "port"
 LEADS_CSV = "web_leads.csv"
 MARKER = ".leadledger-demo"
 TOP = 15
+CLOSED = "2018-03"  # a month amid the real data
 OLIST_FILE = "olist_marketing_qualified_leads_dataset.csv"
 
 
@@ -72,6 +75,7 @@ def run(*, folder: Path, data: Path | None, port: int, seed: int, form: output.F
                 checks = look.run_checks(workspace, offline=False)
                 found = _read(workspace)
                 order = _example(workspace)
+                closed = _close(workspace) if data is not None else ""
     seconds = time.monotonic() - began
     failed = [f"{run.connector}: {what}" for run in summary.runs for what, _ in run.errors]
     if form is output.Format.json:
@@ -80,6 +84,8 @@ def run(*, folder: Path, data: Path | None, port: int, seed: int, form: output.F
         )
     else:
         _print(found, checks, config, olist=data is not None)
+        if closed:
+            output.line(closed)
         _next(folder, order, seconds)
     for what in failed:
         output.complain(logs.mask(what))
@@ -185,6 +191,16 @@ def _read(workspace: Workspace) -> dict[str, Any]:
             "campaigns": campaign_report.campaigns(connection, EVER, workspace.zone, workspace.rules.currency)
             | {"note": workspace.config.workspace.note},
         }
+
+
+def _close(workspace: Workspace) -> str:
+    """Close a month of the real data, reconciled with the shop; says what came of it."""
+    month = period.parse(CLOSED)
+    found, body = closes.close_period(workspace, month, name=CLOSED, why="the demo", author=process.user())
+    if found:
+        return f"{CLOSED} was not closed: {found[0].what}"
+    orders = sum(len(result["differences"]) for result in body["reconciled"].values())
+    return f"{closes.said(month, body)} Orders that differ from the shop's: {orders}."
 
 
 def _example(workspace: Workspace) -> str:
