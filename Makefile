@@ -6,10 +6,10 @@ DIR ?= leadledger-demo
 WORKERS ?= 2
 N ?= 200
 EXAMPLES ?= 200
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit faults crash soak bench audit lint format types schema docs wheel clean
+.PHONY: help install demo test long unit faults crash soak bench audit lint format types schema docs wheel clean
 
 help: ## List the verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,10 +25,13 @@ install: $(BIN)/leadledger ## Make the virtual environment and install
 demo: install ## Run the main job on the Olist data (DIR=folder puts it elsewhere)
 	$(BIN)/leadledger demo --data tests/data/olist --dir "$(DIR)"
 
-test: install lint types ## Everything that must pass, but for the bad days: lint, types, insecure code, tests
+test: install lint types ## Lint, types, insecure code, tests, in ten minutes
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive connectors mappings sync
 	@command -v hledger >/dev/null || echo "hledger is not installed (apt-get install hledger): its tests are left out"
-	$(PYTEST) tests --ignore tests/faults --ignore tests/model
+	$(PYTEST) tests --ignore tests/faults --ignore tests/model -m "not long"
+
+long: install ## The tests that take long: crashes in every step, any order of arrival
+	$(PYTEST) tests --ignore tests/faults --ignore tests/model -m long
 
 faults: install ## The bad days: vendors, data, our own side, kills, any order of arrival
 	$(PYTEST) tests/faults tests/model

@@ -17,6 +17,8 @@ from tests.faults.own.conftest import Own, command, due, own_world, started
 from tests.security import canaries, crashing
 from tests.security.canaries import Canaries
 
+pytestmark = pytest.mark.long
+
 CONNECTORS = {"crm", "meta", "newsletter", "shop", "web"}
 IN_ENVIRONMENT = {"LIFE_TOKEN": accounts.HUBSPOT_TOKEN, "LIFE_PASSWORD": canaries.DATABASE_PASSWORD}
 TALKATIVE = {**IN_ENVIRONMENT, "LEADLEDGER_LOG_LEVEL": "debug"}
