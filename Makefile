@@ -25,12 +25,12 @@ install: $(BIN)/leadledger ## Make the virtual environment and install
 demo: install ## Run the main job on the Olist data (DIR=folder puts it elsewhere)
 	$(BIN)/leadledger demo --data tests/data/olist --dir "$(DIR)"
 
-test: install lint types ## Lint, types, insecure code, tests, in ten minutes
+test: install lint types ## Lint, types, insecure code, tests
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive connectors mappings sync
 	@command -v hledger >/dev/null || echo "hledger is not installed (apt-get install hledger): its tests are left out"
 	$(PYTEST) tests --ignore tests/faults --ignore tests/model -m "not long"
 
-long: install ## The tests that take long: crashes in every step, any order of arrival
+long: install ## The tests that take long: crashes in every step
 	$(PYTEST) tests --ignore tests/faults --ignore tests/model -m long
 
 faults: install ## The bad days: vendors, data, our own side, kills, any order of arrival

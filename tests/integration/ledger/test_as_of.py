@@ -43,7 +43,6 @@ def report(books: Books, as_of: datetime | None = None, period: str | None = Non
         }
 
 
-@pytest.mark.long
 @settings(
     max_examples=6,
     deadline=None,

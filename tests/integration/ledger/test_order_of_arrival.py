@@ -133,9 +133,6 @@ CASES: dict[str, Sequence[Fact]] = {
 }
 
 
-pytestmark = pytest.mark.long
-
-
 def _orders(facts: Sequence[Fact]) -> list[list[Fact]]:
     """The facts as they stand, backwards, and each one last."""
     found = [list(facts), list(reversed(facts))]

@@ -305,7 +305,6 @@ def test_another_currency(synced: World) -> None:
     assert why(row) == CHANGED
 
 
-@pytest.mark.long
 def test_an_amount_that_cannot_be_read(synced: World) -> None:
     """It is set aside when it is read; what was booked of it stays."""
     order = put(synced, a_sale(synced), total="a lot")

@@ -450,7 +450,6 @@ def _places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(place for key, value in items for place in _places(value, (*path, key)))]
 
 
-@pytest.mark.long
 @given(data=st.data(), value=VALUES)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_stands_anywhere_there_is_a_config_or_a_list_of_mistakes(tmp_path, data, value):
